@@ -1,0 +1,1 @@
+"""fusestore: one mounted tree over several storage places, with ids, hashes, tracked moves and events."""

@@ -1,0 +1,157 @@
+"""The verbs that look: status, stat, where, history, verify."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fusestore.cli.options import Json, Socket, What
+from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
+from fusestore.cli.progress import progress
+from fusestore.cli.target import connect, find
+from fusestore.errors import StartupError, UsageError
+
+
+def status(socket: Socket = None, json: Json = False) -> None:
+    """Show roots, space, moves, index and health."""
+    with connect(socket) as client:
+        facts = client.call("dispatcher.status")
+    if json:
+        print_json(facts)
+        return
+    moves, index = facts["moves"], facts["index"]
+    print_facts(
+        [
+            ("store", facts["store"]),
+            ("mountpoint", facts["mountpoint"]),
+            ("health", str(facts["health"])),
+            ("daemon", f"pid {facts['pid']}, up {duration(facts['uptime_s'])}"),
+            ("moves", ", ".join(f"{count} {state}" for state, count in moves.items())),
+            ("watchers", str(facts["watchers"])),
+            ("index", f"{index['inodes']} inodes, {index['events']} events, {size(index['size_bytes'])}"),
+            ("cursor", f"epoch {index['epoch']}, seq {index['last_seq']}"),
+        ]
+    )
+    print()
+    print_table(
+        ("ROOT", "STATE", "LAYOUT", "OUTSIDE", "FREE", "OF", "PATH"),
+        [
+            (
+                root["name"],
+                root["state"],
+                root["layout"],
+                root["outside"],
+                size(root["free_bytes"]),
+                size(root["total_bytes"]),
+                root["path"],
+            )
+            for root in facts["roots"]
+        ],
+    )
+
+
+def stat(what: What, socket: Socket = None, json: Json = False) -> None:
+    """Show the record of one object.
+
+    Its id, names, attributes, version, hash, state and root.
+    """
+    record = _ask("files.get", what, socket)
+    if json:
+        print_json(record)
+        return
+    print_facts(
+        [
+            ("id", record["id"]),
+            *(("path", path) for path in record["paths"] or [record["path"]]),
+            ("type", record["type"]),
+            ("root", record["root"] or ""),
+            ("state", record["state"]),
+            ("version", str(record["version"])),
+            ("hash", record["hash"] or ""),
+            ("size", f"{record['size']} bytes"),
+            ("mode", f"{record['mode'] & 0o7777:04o}"),
+            ("owner", f"{record['uid']}:{record['gid']}"),
+            ("links", str(record["nlink"])),
+            ("modified", moment(record["mtime_ns"])),
+            ("created", moment(record["created_ns"])),
+        ]
+    )
+
+
+def where(what: What, socket: Socket = None, json: Json = False) -> None:
+    """Show where an object's bytes are on disk."""
+    locations = _ask("files.where", what, socket)
+    if json:
+        print_json(locations)
+        return
+    print_table(
+        ("ROOT", "ROLE", "PRESENT", "SIZE", "PATH"),
+        [
+            (place["root"], place["role"], "yes" if place["present"] else "no", size(place["size"]), place["path"])
+            for place in locations
+        ],
+    )
+
+
+def history(what: What, socket: Socket = None, json: Json = False) -> None:
+    """Show all that ever happened to an object.
+
+    Oldest first. An object that was removed is found by its full id.
+    """
+    entries = _ask("files.history", what, socket)
+    if json:
+        print_json(entries)
+        return
+    print_table(
+        ("TIME", "COMMAND", "OUTCOME", "OLD", "NEW", "ROOTS", "UID", "VERSION", "HASH"),
+        [
+            (
+                moment(entry["time_ns"]),
+                entry["command"],
+                entry["outcome"],
+                entry["old"],
+                entry["new"],
+                " → ".join(root for root in (entry["old_root"], entry["new_root"]) if root),
+                str(entry["uid"]) if entry["uid"] >= 0 else "",
+                str(entry["version"] or ""),
+                entry["hash"][:23],
+            )
+            for entry in entries
+        ],
+    )
+
+
+def verify(
+    what: Annotated[str | None, typer.Argument(metavar="PATH|ID", help="An object and all below it.")] = None,
+    root: Annotated[str | None, typer.Option(metavar="NAME", help="Everything on this root.")] = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Read bytes again and compare their hashes.
+
+    Exit status 1 when something differs from the index or cannot be read.
+    """
+    if (what is None) == (root is None):
+        raise UsageError("give PATH|ID or --root NAME")
+    client, data = (connect(socket), {"root": root}) if what is None else find(what, socket)
+    with client, progress("verifying") as report:
+        result = client.call("files.verify", data, progress=report, timeout_s=None)
+    if json:
+        print_json(result)
+    else:
+        print(f"{result['checked']} checked, {result['ok']} ok, {result['unknown']} without a hash to compare with")
+        if result["bad"]:
+            print_table(("PATH", "ID", "TROUBLE"), [(bad["path"], bad["id"], _trouble(bad)) for bad in result["bad"]])
+    if result["bad"]:
+        raise StartupError(f"{len(result['bad'])} of {result['checked']} files differ or cannot be read")
+
+
+def _trouble(bad: dict[str, Any]) -> str:
+    return str(bad.get("error") or f"expected {bad['expected']}, found {bad['found']}")
+
+
+def _ask(method: str, what: str, socket: str | None) -> Any:
+    client, data = find(what, socket)
+    with client:
+        return client.call(method, data)

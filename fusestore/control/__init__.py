@@ -1,0 +1,5 @@
+"""The socket's door: newline JSON on the control socket, for the command line, programs and watchers.
+
+The only package that opens sockets. It asks the service for everything through the `Queries` port of `methods` and may
+import `model` and `errors` besides; it never touches the index or a disk. `cli` uses `client` and `protocol` alone.
+"""

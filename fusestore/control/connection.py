@@ -1,0 +1,141 @@
+"""One peer's conversation, from accept to close.
+
+    read ─► decode ─► plain method: answered here, in order ──────────► outbox ─► write
+                 └──► long method: a task of its own, at most LONG_MAX ──► ▲
+                      events.listen: the feed, a cursor into the log ──────┘
+
+Everything a peer causes lives in this connection's nursery and ends with it. A peer that does not read is not read from
+either once its outbox is full. A peer that only shut down its sending side is still answered and fed until it hangs up.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from fusestore.control.events import Feed
+from fusestore.control.methods import Call, answer, lookup, role_of
+from fusestore.control.outbox import Outbox
+from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress
+from fusestore.control.table import COLLECTIONS
+from fusestore.errors import ControlError
+
+if TYPE_CHECKING:
+    from fusestore.control.methods import Method, Queries, Report
+    from fusestore.control.protocol import Request, Tid
+    from fusestore.control.server import Connections
+    from fusestore.model import Owner
+
+READ_BYTES: Final = 64 << 10
+LONG_MAX: Final = 32  # long requests of one connection at a time
+PROGRESS_S: Final = 0.3
+HANGUP_S: Final = 0.2  # how often a half-closed peer is looked at
+FLUSH_S: Final = 1.0
+
+
+class Connection:
+    """One accepted peer."""
+
+    def __init__(self, stream: trio.SocketStream, peer: Owner, queries: Queries, connections: Connections) -> None:
+        self._stream = stream
+        self._peer = peer
+        self._role = role_of(peer.uid)
+        self._queries = queries
+        self._connections = connections
+        self._outbox = Outbox(stream)
+        self._long = 0
+        self._feed: Feed
+
+    @property
+    def is_watching(self) -> bool:
+        return self._feed.is_active
+
+    async def run(self) -> None:
+        """Converse until the peer is gone."""
+        async with trio.open_nursery() as nursery:
+            self._feed = Feed(self._queries, self._outbox, nursery)
+            nursery.start_soon(self._write, nursery.cancel_scope)
+            try:
+                await self._read(nursery)
+                await self._finish()
+            except trio.BrokenResourceError:
+                pass  # the peer is gone; nobody is left to be told
+            nursery.cancel_scope.cancel()
+
+    async def _write(self, conversation: trio.CancelScope) -> None:
+        try:
+            await self._outbox.run()
+        except trio.BrokenResourceError:
+            conversation.cancel()
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        decoder = Decoder()
+        while data := await self._stream.receive_some(READ_BYTES):
+            for item in decoder.feed(data):
+                if isinstance(item, Unreadable):
+                    await self._outbox.put(encode_error(item.tid, item.error))
+                else:
+                    await self._take(item, nursery)
+
+    async def _take(self, request: Request, nursery: trio.Nursery) -> None:
+        try:
+            method = lookup(COLLECTIONS, request, self._role)
+            if method.is_long and self._long >= LONG_MAX:
+                raise ControlError("too_many", f"{LONG_MAX} long requests of this connection are running already")
+        except ControlError as error:
+            await self._outbox.put(encode_error(request.tid, error))
+            return
+        if method.is_long:
+            self._long += 1
+            nursery.start_soon(self._answer_long, method, request)
+        else:
+            await self._answer(method, request)
+
+    async def _answer_long(self, method: Method, request: Request) -> None:
+        try:
+            await self._answer(method, request)
+        finally:
+            self._long -= 1
+
+    async def _answer(self, method: Method, request: Request) -> None:
+        call = Call(
+            queries=self._queries,
+            table=COLLECTIONS,
+            peer=self._peer,
+            role=self._role,
+            feed=self._feed,
+            watchers=self._connections.watchers,
+            report=self._reporter(request.tid),
+        )
+        await self._outbox.put(await answer(method, request, call))
+        if call.then is not None:
+            with trio.move_on_after(FLUSH_S):
+                await self._outbox.flushed()
+            call.then()
+
+    def _reporter(self, tid: Tid) -> Report:
+        """Progress of one request: the newest figures now and then, left out while the peer is behind."""
+        due = 0.0
+
+        def report(done: int, total: int, unit: str) -> None:
+            nonlocal due
+            now = time.monotonic()
+            if now >= due and self._outbox.offer(encode_progress(tid, done, total, unit)):
+                due = now + PROGRESS_S
+
+        return report
+
+    async def _finish(self) -> None:
+        """The peer sends no more: go on until it has everything it asked for, or hung up."""
+        while (  # noqa: ASYNC110  (the kernel wakes nobody when the other half is closed too)
+            self._long or self._feed.is_active or not self._outbox.is_empty
+        ) and not self._hung_up():
+            await trio.sleep(HANGUP_S if self._outbox.is_empty else 0.01)
+
+    def _hung_up(self) -> bool:
+        poll = select.poll()
+        poll.register(self._stream.socket.fileno(), 0)
+        return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))

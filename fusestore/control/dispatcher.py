@@ -1,0 +1,73 @@
+"""The collection `dispatcher`: the conversation itself."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import msgspec
+
+from fusestore.control.methods import Arguments, Call, Method, Role
+from fusestore.control.protocol import LINE_MAX, PROTOCOL
+
+
+def hello(call: Call, _: Arguments) -> dict[str, Any]:
+    """Who answers here, and what this connection may do."""
+    status = call.queries.status()
+    return {
+        "protocol": PROTOCOL,
+        "capabilities": [f"{collection}.{name}" for collection, methods in call.table.items() for name in methods],
+        "pid": os.getpid(),
+        "store": status["store"],
+        "mountpoint": status["mountpoint"],
+        "uid": call.peer.uid,
+        "role": call.role.name.lower(),
+        "line_max_bytes": LINE_MAX,
+        "epoch": call.queries.epoch,
+        "last_seq": call.queries.last_seq,
+    }
+
+
+def describe(call: Call, _: Arguments) -> dict[str, Any]:
+    """Every collection and method with its help, required role and arguments."""
+    return {
+        collection: {
+            name: {
+                "help": method.help,
+                "role": method.role.name.lower(),
+                "arguments": {spec.name: _argument(spec) for spec in msgspec.structs.fields(method.arguments)},
+            }
+            for name, method in methods.items()
+        }
+        for collection, methods in call.table.items()
+    }
+
+
+def _argument(spec: msgspec.structs.FieldInfo) -> dict[str, Any]:
+    kind = spec.type.__name__ if isinstance(spec.type, type) else str(spec.type)
+    return {"type": kind.replace("None", "null"), "required": spec.required}
+
+
+def ping(_: Call, __: Arguments) -> str:
+    """Answers "pong"."""
+    return "pong"
+
+
+def status(call: Call, _: Arguments) -> dict[str, Any]:
+    """Roots, space, moves, watchers, index size and health."""
+    return {**call.queries.status(), "watchers": call.watchers}
+
+
+def shutdown(call: Call, _: Arguments) -> dict[str, Any]:
+    """End the daemon in order, as unmounting does; the reply comes first."""
+    call.then = call.queries.shutdown
+    return {"pid": os.getpid()}
+
+
+METHODS: Final = {
+    "hello": Method(hello, role=Role.ANYONE),
+    "describe": Method(describe, role=Role.ANYONE),
+    "ping": Method(ping, role=Role.ANYONE),
+    "status": Method(status),
+    "shutdown": Method(shutdown, role=Role.ADMIN),
+}

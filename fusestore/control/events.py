@@ -1,0 +1,138 @@
+"""The collection `events`: the log, and following it without a gap.
+
+A watcher is a cursor into the log, nothing else: it is fed in batches as fast as it reads, so one that falls behind
+holds no memory and no transaction and delays nobody. The stream goes on only as long as each event after the cursor is
+in the log; otherwise it ends with a stop message, and the watcher must look at the tree before it listens again.
+
+A cursor survives when the event it names is still there under the same epoch, or the log begins right behind it:
+
+    since = first_seq - 1 … last_seq, event(since).epoch = epoch     goes on
+    since < first_seq - 1                                            lost: cut off by retention
+    since > last_seq, or another epoch, or no such event             lost: what the watcher saw did not survive a crash
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import trio
+from msgspec import Meta
+
+from fusestore.control.methods import Arguments, Call, Method
+from fusestore.control.protocol import encode_broadcast, encode_stopped
+from fusestore.errors import ControlError
+
+if TYPE_CHECKING:
+    from fusestore.control.methods import Queries
+    from fusestore.control.outbox import Outbox
+
+BATCH: Final = 256  # events read at once; well below a full outbox
+LIST_MAX: Final = 10_000
+
+Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
+class Since(Arguments, forbid_unknown_fields=True):
+    """Events after `since`; without it, from the oldest on."""
+
+    since: Seq | None = None
+    limit: Annotated[int, Meta(ge=0, le=LIST_MAX)] = 1000
+
+
+class Cursor(Arguments, forbid_unknown_fields=True):
+    """The last event the watcher has seen; without `since`, only what comes from now on."""
+
+    since: Seq | None = None
+    epoch: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
+
+
+def why_lost(queries: Queries, since: int, epoch: int | None = None) -> str:
+    """Why events after the cursor are missing; "" when none is."""
+    if reason := _cut_off(queries, since):
+        return reason
+    if since > queries.last_seq or (epoch is not None and epoch > queries.epoch):
+        return f"the log ends at {queries.last_seq} of epoch {queries.epoch}"
+    if since < queries.first_seq:
+        return ""
+    seen = queries.events(since - 1, 1)
+    if not seen or seen[0]["seq"] != since or epoch not in (None, seen[0]["epoch"]):
+        return f"event {since} did not survive a crash"
+    return ""
+
+
+def _cut_off(queries: Queries, since: int) -> str:
+    return f"the log begins at {queries.first_seq}" if since < queries.first_seq - 1 else ""
+
+
+class Feed:
+    """The subscription of one connection; there is at most one."""
+
+    def __init__(self, queries: Queries, outbox: Outbox, nursery: trio.Nursery) -> None:
+        self._queries = queries
+        self._outbox = outbox
+        self._nursery = nursery
+        self._scope: trio.CancelScope | None = None
+
+    @property
+    def is_active(self) -> bool:
+        return self._scope is not None
+
+    def stop(self) -> bool:
+        """End the subscription at once; whether there was one. No line of it follows."""
+        scope, self._scope = self._scope, None
+        if scope is not None:
+            scope.cancel()
+        return scope is not None
+
+    def start(self, since: int, reason: str) -> None:
+        """Feed the events after `since`; with a `reason` why they are missing, say that and no more."""
+        self.stop()
+        self._scope = trio.CancelScope()
+        self._nursery.start_soon(self._follow, since, reason, self._scope)
+
+    async def _follow(self, since: int, reason: str, scope: trio.CancelScope) -> None:
+        with scope:
+            while not reason:
+                events = self._queries.events(since, BATCH)
+                if events:
+                    await self._outbox.put(b"".join(map(encode_broadcast, events)))
+                    since = events[-1]["seq"]
+                else:
+                    await self._queries.changed(since)
+                reason = _cut_off(self._queries, since)
+            await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
+            self._scope = None
+
+
+def _ends(queries: Queries) -> dict[str, Any]:
+    return {"first_seq": queries.first_seq, "last_seq": queries.last_seq, "epoch": queries.epoch}
+
+
+def list_events(call: Call, wanted: Since) -> dict[str, Any]:
+    """A page of the log, oldest first, with the log's ends."""
+    since = call.queries.first_seq - 1 if wanted.since is None else wanted.since
+    if reason := why_lost(call.queries, since):
+        hint = f"read on from {call.queries.first_seq - 1}, or leave `since` out"
+        raise ControlError("lost", f"events after {since} are missing: {reason}", hint)
+    return {"events": call.queries.events(since, wanted.limit) if wanted.limit else [], **_ends(call.queries)}
+
+
+def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
+    """Broadcast every event after `since`, each once: first those in the log, then each as it happens."""
+    since = call.queries.last_seq if cursor.since is None else cursor.since
+    call.feed.stop()
+    call.then = partial(call.feed.start, since, why_lost(call.queries, since, cursor.epoch))
+    return _ends(call.queries)
+
+
+def unlisten(call: Call, _: Arguments) -> dict[str, bool]:
+    """End the broadcasts; says whether there were any."""
+    return {"listening": call.feed.stop()}
+
+
+METHODS: Final = {
+    "list": Method(list_events, Since),
+    "listen": Method(listen, Cursor),
+    "unlisten": Method(unlisten),
+}

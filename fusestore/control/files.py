@@ -1,0 +1,76 @@
+"""The collection `files`: what the store knows of one object, named by its path in the mount or by its id."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fusestore.control.methods import Arguments, Call, Method, Role
+from fusestore.errors import ControlError
+
+
+class What(Arguments, forbid_unknown_fields=True):
+    """One object: `path` relative to the mount, or `id` (a unique prefix of eight hex digits will do)."""
+
+    path: str | None = None
+    id: str | None = None
+
+
+class VerifyWhat(Arguments, forbid_unknown_fields=True):
+    """What to read again: an object and all below it, a root, or everything."""
+
+    path: str | None = None
+    id: str | None = None
+    root: str | None = None
+
+
+def one_of(path: str | None, id: str | None) -> str | None:
+    """The one that was given, as the service takes it; None for neither.
+
+    Raises:
+        ControlError: both were given, or the text stands for no sequence of bytes.
+    """
+    if path is not None and id is not None:
+        raise ControlError("bad_data", "data: give path or id, not both")
+    what = path.strip("/") if path is not None else id
+    if what is not None:
+        try:
+            what.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            hint = "a byte 0xNN that is not UTF-8 travels as \\udcNN"
+            raise ControlError("bad_data", f"data: {what!a} stands for no name", hint) from None
+    return what
+
+
+def _required(what: What) -> str:
+    chosen = one_of(what.path, what.id)
+    if chosen is None:
+        raise ControlError("bad_data", "data: path or id is missing", '{"path": "uploads/data.json"}')
+    return chosen
+
+
+def get(call: Call, what: What) -> dict[str, Any]:
+    """The record of an object: id, names, attributes, version, hash, state, root."""
+    return call.queries.record(call.queries.find(_required(what)))
+
+
+def where(call: Call, what: What) -> list[dict[str, Any]]:
+    """Every location of an object's bytes."""
+    return call.queries.locations(call.queries.find(_required(what)))
+
+
+def history(call: Call, what: What) -> list[dict[str, Any]]:
+    """Everything that ever happened to an object, oldest first; also to one that was removed."""
+    return call.queries.history(_required(what))
+
+
+async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
+    """Read the bytes again and compare them with the recorded hashes."""
+    return await call.queries.verify(one_of(what.path, what.id), what.root, call.report)
+
+
+METHODS: Final = {
+    "get": Method(get, What),
+    "where": Method(where, What),
+    "history": Method(history, What),
+    "verify": Method(verify, VerifyWhat, Role.OPERATOR),
+}

@@ -1,0 +1,201 @@
+"""What a method is, who may call it, and how one request becomes exactly one reply.
+
+The table of all methods is `control.table`; each collection's methods are in the module of its name. A method is a
+plain function, answered at once and in order, or a coroutine function, which runs beside others and may report
+progress. Whatever happens in it, `answer` returns one line: an unknown name, data of the wrong shape, a missing
+permission and a crash are replies too. What crosses the border: paths and names as text (see `protocol`), plain dicts
+and lists back.
+"""
+
+from __future__ import annotations
+
+import errno
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from fusestore import errors
+from fusestore.control.protocol import encode_error, encode_reply, readable_name
+from fusestore.errors import ControlError
+
+if TYPE_CHECKING:
+    from fusestore.control.events import Feed
+    from fusestore.control.protocol import Request
+    from fusestore.model import InodeNo, Owner
+
+log = structlog.get_logger()
+
+Report = Callable[[int, int, str], None]  # done, total, unit
+
+
+class Queries(Protocol):
+    """What methods ask of the service: plain `def`, on the trio thread, but for the two that take long.
+
+    `what` is a path relative to the mount, or an id as text (a unique prefix of eight hex digits will do).
+    """
+
+    @property
+    def first_seq(self) -> int: ...  # of the oldest event in the log; last_seq + 1 when it is empty
+    @property
+    def last_seq(self) -> int: ...
+    @property
+    def epoch(self) -> int: ...
+    def status(self) -> dict[str, Any]: ...
+    def find(self, what: str) -> InodeNo: ...
+    def record(self, inode: InodeNo) -> dict[str, Any]: ...
+    def locations(self, inode: InodeNo) -> list[dict[str, Any]]: ...
+    def history(self, what: str) -> list[dict[str, Any]]: ...
+    def moves(self, *, all: bool) -> list[dict[str, Any]]: ...
+    def events(self, since: int, limit: int) -> list[dict[str, Any]]: ...
+    async def changed(self, seq: int) -> None: ...  # returns once there is an event after `seq`
+    async def wait(self, what: str | int | None, report: Report) -> dict[str, Any]: ...  # an int is a move's number
+    async def verify(self, what: str | None, root: str | None, report: Report) -> dict[str, Any]: ...
+    def shutdown(self) -> None: ...
+
+
+class Role(IntEnum):
+    """What a peer may do; each includes those before it."""
+
+    ANYONE = 0
+    READER = 1
+    OPERATOR = 2
+    ADMIN = 3
+
+
+def role_of(uid: int) -> Role:
+    """The role of a peer: who runs the daemon and root are its admins, others may only say hello."""
+    return Role.ADMIN if uid in (0, os.geteuid()) else Role.ANYONE
+
+
+class Arguments(msgspec.Struct, forbid_unknown_fields=True):
+    """The `data` of a request; a method without arguments takes this one."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table; the handler's docstring is its help."""
+
+    handler: Callable[[Call, Any], Any]
+    arguments: type[Arguments] = Arguments
+    role: Role = Role.READER
+
+    @property
+    def is_long(self) -> bool:
+        return inspect.iscoroutinefunction(self.handler)
+
+    @property
+    def help(self) -> str:
+        return (self.handler.__doc__ or "").strip()
+
+
+Table = Mapping[str, Mapping[str, Method]]
+
+
+@dataclass
+class Call:
+    """What a handler gets beside its arguments."""
+
+    queries: Queries
+    table: Table
+    peer: Owner
+    role: Role
+    feed: Feed
+    watchers: int
+    report: Report
+    then: Callable[[], None] | None = None  # what to do once the reply is on its way
+
+
+def lookup(table: Table, request: Request, role: Role) -> Method:
+    """The method a request names.
+
+    Raises:
+        ControlError: there is none, or the peer may not call it.
+    """
+    methods = table.get(request.collection)
+    if methods is None:
+        raise ControlError("unknown_collection", f"there is no collection {request.collection!r}", _names(table))
+    method = methods.get(request.method)
+    if method is None:
+        raise ControlError("unknown_method", f"{request.collection} has no method {request.method!r}", _names(methods))
+    if role < method.role:
+        raise ControlError(
+            "permission",
+            f"{request.collection}.{request.method} needs the role {method.role.name.lower()}, "
+            f"this connection has {role.name.lower()}",
+            "connect as the user who runs the daemon, or as root",
+            errno=errno.EPERM,
+        )
+    return method
+
+
+def _names(known: Mapping[str, object]) -> str:
+    return "there are: " + ", ".join(known)
+
+
+async def answer(method: Method, request: Request, call: Call) -> bytes:
+    """Run `method` and return its reply as a line; never raises but when cancelled."""
+    try:
+        arguments = _arguments(method, request.data)
+        data = method.handler(call, arguments)
+        if method.is_long:
+            data = await data
+        return encode_reply(request.tid, data)
+    except Exception as error:  # noqa: BLE001  (the boundary: whatever a method raises, the peer gets one reply)
+        return encode_error(request.tid, failure(error, f"{request.collection}.{request.method}"))
+
+
+def _arguments(method: Method, data: Any) -> Arguments:
+    try:
+        return msgspec.convert({} if data is None else data, method.arguments)
+    except msgspec.ValidationError as error:
+        takes = ", ".join(spec.name for spec in msgspec.structs.fields(method.arguments)) or "none"
+        raise ControlError("bad_data", f"data: {error}", f"arguments: {takes}", errno=errno.EINVAL) from None
+
+
+# The stable code of each deliberate error a method can end with; the most derived class counts.
+CODES: Final[Mapping[type[errors.FusestoreError], str]] = {
+    errors.NotFound: "not_found",
+    errors.NotADirectory: "not_a_directory",
+    errors.IsADirectory: "is_a_directory",
+    errors.NameTooLong: "name_too_long",
+    errors.Busy: "busy",
+    errors.NotSupported: "not_supported",
+    errors.Protected: "protected",
+    errors.NamespaceError: "invalid",
+    errors.RootOffline: "root_offline",
+    errors.RootReadOnly: "root_read_only",
+    errors.NoRoom: "no_room",
+    errors.IndexFull: "index_full",
+    errors.ReplicaError: "unavailable",
+    errors.IndexFault: "index_fault",
+}
+
+
+def failure(error: Exception, method: str) -> ControlError:
+    """What the peer is told of `error`; one that nobody meant is a bug, logged with its traceback."""
+    if isinstance(error, ControlError):
+        return error
+    if isinstance(error, errors.FusestoreError):
+        for kind in type(error).__mro__:
+            if kind in CODES:
+                return ControlError(CODES[kind], str(error), errno=errors.errno_of(error), path=_path(error))
+    if isinstance(error, OSError):
+        path = error.filename if isinstance(error.filename, str | bytes) else ""
+        return ControlError("disk", str(error), errno=error.errno or errno.EIO, path=os.fsdecode(path))
+    log.error("control_method_crashed", method=method, exc_info=error)
+    return ControlError(
+        "internal",
+        f"{method} crashed: {type(error).__name__}: {error}",
+        "the daemon's log has the traceback",
+        errno=errno.EIO,
+    )
+
+
+def _path(error: Exception) -> str:
+    return next((readable_name(fact) for fact in error.args if isinstance(fact, bytes)), "")

@@ -1,0 +1,171 @@
+"""The wire format, without any I/O: bytes in, requests or complaints out; replies and broadcasts to lines.
+
+One JSON object a line, both ways (docs/control-protocol.md). The field names are those of Virtool's dispatcher, which
+the clients already know; what is added is that every request is answered exactly once, also one that cannot be read.
+
+Names are bytes and JSON is text: a name is decoded as UTF-8, and each byte 0xNN that is not UTF-8 becomes the lone
+surrogate U+DCNN (Python's `surrogateescape`), written `\\udcNN`. Output is pure ASCII, so a line never holds a byte
+that a strict reader refuses; input is read the same way, so that raw bytes in a line do no harm either.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from fusestore.errors import ControlError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+PROTOCOL: Final = 1  # raised only when an old client could misread a line; everything else is a capability
+LINE_MAX: Final = 1 << 20  # bytes of one request; replies have no limit
+
+Tid = int | str | None
+
+
+class Request(NamedTuple):
+    """One well-formed request; `data` is still unchecked."""
+
+    tid: Tid
+    collection: str
+    method: str
+    data: Any
+
+
+class Unreadable(NamedTuple):
+    """A line that is no request, and what to answer; `tid` is None when the line did not say it."""
+
+    tid: Tid
+    error: ControlError
+
+
+class Decoder:
+    """Cuts a byte stream into requests, holding at most `line_max` bytes of an unfinished line.
+
+    A longer line is complained about as soon as it is known to be too long; the rest of it is thrown away as it comes,
+    and reading goes on behind its newline.
+    """
+
+    def __init__(self, line_max: int = LINE_MAX) -> None:
+        self._line_max = line_max
+        self._line = bytearray()
+        self._skipping = False
+
+    def feed(self, data: bytes) -> Iterator[Request | Unreadable]:
+        """What `data` completes, in order. Exhaust the iterator before feeding again."""
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            if self._skipping:
+                self._skipping = False
+            elif len(self._line) + end - start > self._line_max:
+                yield self._too_long()
+            else:
+                self._line += data[start:end]
+                if self._line.strip():
+                    yield decode_request(bytes(self._line))
+            self._line.clear()
+            start = end + 1
+        if self._skipping:
+            return
+        if len(self._line) + len(data) - start > self._line_max:
+            self._skipping = True
+            self._line.clear()
+            yield self._too_long()
+        else:
+            self._line += data[start:]
+
+    def _too_long(self) -> Unreadable:
+        return Unreadable(None, ControlError("line_too_long", f"the line is longer than {self._line_max} bytes"))
+
+
+def decode_request(line: bytes) -> Request | Unreadable:
+    """Read one line."""
+    try:
+        message = json.loads(line.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError) as error:
+        return Unreadable(None, ControlError("bad_json", f"the line is not JSON: {error}", "one JSON object a line"))
+    if not isinstance(message, dict):
+        return Unreadable(None, ControlError("bad_request", "the line is JSON, but not an object", _SHAPE))
+    tid = message.get("tid")
+    if isinstance(tid, bool) or not isinstance(tid, int | str | None):
+        return Unreadable(None, ControlError("bad_request", "tid must be a string or an integer", _SHAPE))
+    collection, method = message.get("collectionName"), message.get("methodName")
+    if not isinstance(collection, str) or not isinstance(method, str):
+        return Unreadable(tid, ControlError("bad_request", "collectionName and methodName must be strings", _SHAPE))
+    return Request(tid, collection, method, message.get("data"))
+
+
+_SHAPE: Final = '{"tid": 1, "collectionName": "dispatcher", "methodName": "hello", "data": {}}'
+
+
+def encode_request(request: Request) -> bytes:
+    return _line(
+        {
+            "tid": request.tid,
+            "collectionName": request.collection,
+            "methodName": request.method,
+            "data": request.data,
+        }
+    )
+
+
+def encode_reply(tid: Tid, data: Any) -> bytes:
+    """The answer to a request that succeeded; `data` may be 0, [], "" or null and arrives as that.
+
+    Raises:
+        TypeError, ValueError: `data` cannot be said in JSON.
+    """
+    return _line({"tid": tid, "success": True, "data": data})
+
+
+def encode_error(tid: Tid, error: ControlError) -> bytes:
+    """The answer to a request that failed."""
+    facts = {
+        "code": error.code,
+        "errno": error.errno,
+        "path": error.path,
+        "text": error.text,
+        "hint": error.hint,
+    }
+    return _line({"tid": tid, "success": False, "error": facts})
+
+
+def encode_progress(tid: Tid, done: int, total: int, unit: str) -> bytes:
+    """A sign of life of a request that takes long; the reply follows."""
+    return _line({"tid": tid, "progress": {"done": done, "total": total, "unit": unit}})
+
+
+def encode_broadcast(event: Mapping[str, Any]) -> bytes:
+    """One event, as every watcher gets it."""
+    data = {key: value for key, value in event.items() if key not in ("operation", "seq", "epoch")}
+    return _line(
+        {
+            "operation": event["operation"],
+            "collectionName": "events" if event["kind"] == "epoch" else "files",
+            "data": data,
+            "seq": event["seq"],
+            "epoch": event["epoch"],
+        }
+    )
+
+
+def encode_stopped(reason: str, snapshot_seq: int, epoch: int) -> bytes:
+    """The stream ends here because events are missing: look at the tree, then listen again from `snapshot_seq`."""
+    stopped = {"lost": True, "reason": reason, "snapshotSeq": snapshot_seq, "epoch": epoch}
+    return _line({"collectionName": "events", "stopped": stopped})
+
+
+def readable_name(name: bytes) -> str:
+    """A name or path as it travels in JSON."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def _line(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":"), allow_nan=False, default=_plain).encode("ascii") + b"\n"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bytes):
+        return readable_name(value)
+    raise TypeError(f"{type(value).__name__} cannot be said in JSON")

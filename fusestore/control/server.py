@@ -1,0 +1,101 @@
+"""The control socket: listens, accepts, and keeps every connection's trouble to itself.
+
+`serve` is one task of the daemon's nursery. A connection's failure, ours or its peer's, ends that connection alone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, Never
+
+import structlog
+import trio
+
+from fusestore.control.address import listen
+from fusestore.control.connection import Connection
+from fusestore.control.protocol import encode_error
+from fusestore.errors import ControlError, StoreError
+from fusestore.model import Owner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fusestore.control.methods import Queries
+
+log = structlog.get_logger()
+
+CONNECTIONS_MAX: Final = 512
+_UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
+
+
+class Connections:
+    """Everybody who is connected now."""
+
+    def __init__(self) -> None:
+        self.present: set[Connection] = set()
+
+    @property
+    def watchers(self) -> int:
+        return sum(connection.is_watching for connection in self.present)
+
+
+async def serve(
+    path: Path,
+    queries: Queries,
+    *,
+    mode: int = 0o600,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> Never:
+    """Serve the control socket at `path` until cancelled, then remove it; started once clients can connect.
+
+    Raises:
+        StoreError: something else is at `path`, or another daemon answers there.
+    """
+    try:
+        listener = listen(path, mode, CONNECTIONS_MAX)
+    except OSError as error:
+        raise StoreError(f"the control socket cannot be made: {error}") from None
+    ours = os.stat(path)
+    connections = Connections()
+
+    async def welcome(stream: trio.SocketStream) -> None:
+        await _welcome(stream, queries, connections)
+
+    task_status.started()
+    try:
+        await trio.serve_listeners(welcome, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
+    finally:
+        _remove(path, ours)
+
+
+async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Connections) -> None:
+    try:
+        pid, uid, gid = _UCRED.unpack(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        if len(connections.present) >= CONNECTIONS_MAX:
+            error = ControlError("too_many", f"{CONNECTIONS_MAX} connections are open already", "close some")
+            with trio.move_on_after(1):
+                await stream.send_all(encode_error(None, error))
+            return
+        connection = Connection(stream, Owner(uid=uid, gid=gid, pid=pid), queries, connections)
+        connections.present.add(connection)
+        try:
+            await connection.run()
+        finally:
+            connections.present.discard(connection)
+    except trio.BrokenResourceError:
+        pass  # gone before it said anything
+    except Exception:  # the boundary: a bug met by one peer must not end the others
+        log.exception("control_connection_crashed")
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def _remove(path: Path, ours: os.stat_result) -> None:
+    try:
+        present = os.lstat(path)
+        if (present.st_dev, present.st_ino) == (ours.st_dev, ours.st_ino):
+            os.unlink(path)
+    except FileNotFoundError:
+        pass

@@ -1,0 +1,197 @@
+"""The daemon: builds every part once, owns the nursery, and says when it is ready.
+
+    python -m fusestore.daemon STORE MOUNTPOINT [--degraded] [--ready-fd N]
+
+`--ready-fd` gets one line of JSON: {"ok": true, "pid": …} once requests are served, or {"error": …, "exit_code": …}.
+The log goes to standard error. SIGTERM and SIGINT unmount and end in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from fusestore import config as settings
+from fusestore.errors import StartupError
+
+if TYPE_CHECKING:
+    from fusestore.config import Config
+    from fusestore.fuse.session import Session
+    from fusestore.service.store import Store
+
+log = structlog.get_logger()
+
+DRAIN_S: Final = 30.0  # how long an orderly end waits for finished files to become durable
+
+
+def create_store(path: Path) -> None:
+    """Make a store at `path`.
+
+    Raises:
+        StoreError: there is something already.
+    """
+    from fusestore.service.founding import create_store as create
+
+    create(path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the daemon until it is unmounted or told to end; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="fusestore.daemon")
+    parser.add_argument("store", type=Path)
+    parser.add_argument("mountpoint", type=Path)
+    parser.add_argument("--degraded", action="store_true", help="go on without roots that cannot be reached")
+    parser.add_argument("--take", action="store_true", help="take roots over from the store that claims them")
+    parser.add_argument("--ready-fd", type=int)
+    options = parser.parse_args(arguments)
+    _set_up_process()
+    ready = Ready(options.ready_fd)
+    try:
+        config = settings.load(options.store)
+        run(config, options.mountpoint, ready, degraded=options.degraded, take=options.take)
+    except StartupError as error:
+        ready.failed(error)
+        return error.exit_code
+    return 0
+
+
+def _set_up_process() -> None:
+    sys.setrecursionlimit(20_000)  # a tree may be as deep as names of one letter make it
+    os.umask(0)  # modes come from the kernel's requests, umask applied
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_log_level()),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+    )
+
+
+def _log_level() -> int:
+    """INFO, or what $FUSESTORE_LOG_LEVEL names."""
+    return logging.getLevelNamesMapping().get(os.environ.get("FUSESTORE_LOG_LEVEL", "").upper(), logging.INFO)
+
+
+class Ready:
+    """Tells whoever started the daemon how that went, once."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def serving(self) -> None:
+        self._say({"ok": True, "pid": os.getpid()})
+
+    def failed(self, error: StartupError) -> None:
+        if self._fd is None:
+            log.error("the daemon cannot start", error=str(error))
+        self._say({"error": str(error), "exit_code": error.exit_code})
+
+    def _say(self, message: dict[str, object]) -> None:
+        if self._fd is not None:
+            os.write(self._fd, json.dumps(message).encode() + b"\n")
+            os.close(self._fd)
+            self._fd = None
+
+
+def run(config: Config, mountpoint: Path, ready: Ready, *, degraded: bool, take: bool) -> None:
+    """Open the store, mount it, serve it, and close it.
+
+    Raises:
+        StartupError: of what kind, says its type.
+    """
+    from fusestore.fuse.session import Session
+    from fusestore.service.founding import open_store
+
+    store = open_store(config, degraded=degraded, take=take)
+    clean = False
+    try:
+        session = Session(store, mountpoint)
+        try:
+            clean = trio.run(_serve, store, session, mountpoint, ready)
+        finally:
+            session.close()
+    finally:
+        store.close(clean=clean)
+        log.info("stopped", clean=clean)
+
+
+async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready) -> bool:
+    """Everything that runs while mounted; returns whether it ended in order."""
+    from fusestore.control import server, systemd
+    from fusestore.fuse.notices import Notices
+    from fusestore.jobs import keeper
+    from fusestore.jobs.hasher import Hasher
+    from fusestore.jobs.mover import Mover
+    from fusestore.service.queries import Queries
+    from fusestore.service.recovery import recover
+
+    mover = Mover(store, store.config.moves.workers)
+    hasher = Hasher(store)
+    notices = Notices(store)
+    recover(store)
+    queries = Queries(store, mountpoint, mover.running, hasher.idle, session.stop)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(server.serve, mode=store.config.socket_mode), store.socket_path, queries)
+        nursery.start_soon(mover.run)
+        nursery.start_soon(hasher.run)
+        nursery.start_soon(notices.run)
+        nursery.start_soon(keeper.commit_batches, store)
+        nursery.start_soon(keeper.sweep, store)
+        nursery.start_soon(keeper.watch_roots, store)
+        nursery.start_soon(_stop_on_signal, session)
+        nursery.start_soon(_feed_watchdog)
+        log.info("serving", store=str(store.config.store), mountpoint=str(mountpoint), pid=os.getpid())
+        nursery.start_soon(_announce, ready, mountpoint)
+        await session.run()
+        systemd.notify("STOPPING=1")
+        with trio.move_on_after(DRAIN_S):
+            await hasher.idle()
+        nursery.cancel_scope.cancel()
+    return True
+
+
+async def _announce(ready: Ready, mountpoint: Path) -> None:
+    """Say that the tree answers: requests made from now on wait for nothing but this loop."""
+    from fusestore.control import systemd
+
+    await trio.lowlevel.checkpoint()
+    ready.serving()
+    systemd.notify("READY=1", f"STATUS=serving {mountpoint}")
+
+
+async def _stop_on_signal(session: Session) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            session.stop()
+
+
+async def _feed_watchdog() -> None:
+    """Show systemd that the loop turns."""
+    from fusestore.control import systemd
+
+    interval_s = systemd.watchdog_s()
+    while interval_s is not None:
+        systemd.notify("WATCHDOG=1")
+        await trio.sleep(interval_s)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

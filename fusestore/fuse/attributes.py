@@ -1,0 +1,54 @@
+"""From an inode as it was seen to what the kernel is told, and how long the kernel may believe it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pyfuse3
+
+from fusestore.model import Outside
+
+if TYPE_CHECKING:
+    from fusestore.service.looking import Seen
+
+# Nobody else changes these, and our own changes pass through the kernel or invalidate what it knows.
+LONG_S: Final = 86_400.0
+# Where others write, a change must be seen within a second (DESIGN 6).
+SHORT_S: Final = 1.0
+BLOCK_BYTES: Final = 4096
+
+
+def timeout_s(seen: Seen) -> float:
+    """How long the kernel may go on with names and attributes without asking."""
+    driver = seen.driver
+    if driver is None:
+        return LONG_S
+    return SHORT_S if driver.outside is Outside.WRITERS or not driver.online else LONG_S
+
+
+def entry_of(seen: Seen) -> pyfuse3.EntryAttributes:
+    """The kernel's view of an inode."""
+    inode, stat, _ = seen
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = inode.number
+    entry.entry_timeout = entry.attr_timeout = timeout_s(seen)
+    entry.st_mode = inode.mode
+    entry.st_nlink = inode.nlink
+    entry.st_uid = inode.uid
+    entry.st_gid = inode.gid
+    entry.st_rdev = inode.rdev
+    entry.st_size = inode.size
+    entry.st_blksize = BLOCK_BYTES
+    entry.st_blocks = stat.st_blocks if stat is not None else -(-inode.size // 512)
+    entry.st_atime_ns = inode.atime_ns
+    entry.st_mtime_ns = inode.mtime_ns
+    entry.st_ctime_ns = inode.ctime_ns
+    return entry
+
+
+def negative_entry() -> pyfuse3.EntryAttributes:
+    """There is no such name, and the kernel may remember that."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.entry_timeout = LONG_S
+    return entry

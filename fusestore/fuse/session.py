@@ -1,0 +1,49 @@
+"""The mount itself: made, served, and taken down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyfuse3
+
+from fusestore.errors import MountpointError
+from fusestore.fuse.operations import Operations
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fusestore.service.store import Store
+
+TYPE = "fusestore"  # shown as fuse.fusestore in /proc/mounts
+MAX_TASKS = 64  # requests served at once; a cached one needs no second task
+
+
+class Session:
+    """One mount of a store; the process can have only one (pyfuse3 keeps it in globals)."""
+
+    def __init__(self, store: Store, mountpoint: Path) -> None:
+        options = {*pyfuse3.default_options, "fsname=fusestore", f"subtype={TYPE}"}
+        if store.config.mount.allow_other:
+            options.add("allow_other")
+        try:
+            pyfuse3.init(Operations(store), str(mountpoint), options)
+        except RuntimeError as error:
+            raise MountpointError(
+                f"{mountpoint} cannot be mounted: {error}; /dev/fuse and fusermount3 are needed"
+            ) from error
+        self._stopping = False
+        self._mounted = True
+
+    async def run(self) -> None:
+        """Serve requests until somebody unmounts, or `stop`."""
+        await pyfuse3.main(max_tasks=MAX_TASKS)
+        self._mounted = self._stopping
+
+    def stop(self) -> None:
+        """Have `run` return; the mount is taken down by `close`."""
+        self._stopping = True
+        pyfuse3.terminate()
+
+    def close(self) -> None:
+        """Take the mount down, unless somebody did."""
+        pyfuse3.close(unmount=self._mounted)

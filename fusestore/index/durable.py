@@ -1,0 +1,199 @@
+"""What is applied and what is committed: the open transaction in front of the last commit, and the log between the two.
+
+What may not happen here: deciding what to write. When a transaction fails, because the map or the disk is full, it is
+thrown away and the log is replayed into a new one: what was applied is never lost. Then pieces are committed as they
+go, because a small transaction needs less room than a large one.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Final
+
+import lmdb
+from msgspec import msgpack
+
+from fusestore.errors import IndexFault, IndexFull
+from fusestore.index import numbers, schema
+from fusestore.index.events import History
+from fusestore.index.redolog import RedoLog
+from fusestore.index.room import Room
+from fusestore.index.rows import Rows
+from fusestore.index.schema import META, TAG, read_u64, u64
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOG_BYTES: Final = 8 << 20
+PIECE: Final = 64  # records in one transaction when room is short
+AMPLIFICATION: Final = 32  # bytes of pages that LMDB may copy for a byte in the log, when each row lies on another page
+
+_META: Final = TAG[META]
+_decode: Final = msgpack.Decoder(dict[bytes, bytes | None]).decode
+
+
+class Durable(Rows, History):
+    """The rows of an index, with their log, their numbers and their room."""
+
+    def __init__(self, env: lmdb.Environment, directory: Path, *, map_bytes: int, commit_s: float) -> None:
+        super().__init__(env)
+        self.uuid = self._stored(schema.UUID_ROW)
+        self.numbers = schema.NUMBERS.unpack(self._stored(schema.NUMBERS_ROW))
+        self._applied = self._committed = read_u64(self._stored(schema.APPLIED_ROW))
+        self._log = RedoLog(directory / "redo.log", self.uuid)
+        self._room = Room(directory / "data.mdb", map_bytes)
+        self._fault: IndexFault | None = None
+        self._commit_s = commit_s
+        self._commit_took_s = 0.0
+        self._last_commit_s = time.monotonic()
+
+    def _stored(self, row: bytes) -> bytes:
+        raw = self.get(META, row)
+        if raw is None:
+            raise IndexFault(f"no {row.decode()} in the index")
+        return raw
+
+    @property
+    def wants_commit(self) -> bool:
+        """A commit is due; a slow disk is asked less often."""
+        if self._applied == self._committed:
+            return False
+        pause_s = max(self._commit_s, 20 * self._commit_took_s)
+        return self._log.bytes_used >= LOG_BYTES or time.monotonic() - self._last_commit_s >= pause_s
+
+    @property
+    def has_room(self) -> bool:
+        """Batches that grow the index are accepted, as far as the last commit could see."""
+        return self._room.spare_bytes > 0
+
+    def _find_room(self) -> None:
+        """See that there is room for a batch that grows the index.
+
+        Raises:
+            IndexFull: there is none beyond the reserve.
+        """
+        if self._log.bytes_used * AMPLIFICATION > self._room.spare_bytes:
+            self.commit()
+            self._room.look(self._live_bytes(), self._end_bytes())
+            if not self.has_room:
+                raise IndexFull
+
+    def commit(self) -> None:
+        """Make everything durable in LMDB and cut the log.
+
+        With no room for that, everything stays in the log, and the next call tries again.
+
+        Raises:
+            IndexFault: the disk failed.
+        """
+        if self._applied != self._committed:
+            self._commit()
+
+    def sync_log(self) -> None:
+        """Make everything applied so far survive a power cut; may be called from a worker thread.
+
+        Raises:
+            IndexFault: the disk failed.
+        """
+        try:
+            self._log.sync()
+        except OSError as error:  # the kernel forgets such pages: a second try would only seem to succeed
+            raise self._broken("the redo log cannot be made durable", error) from error
+
+    def _commit(self) -> bool:
+        """Commit and cut the log; False when there is no room, and nothing is lost."""
+        if self._fault is not None:
+            raise self._fault
+        began_s = time.monotonic()
+        try:
+            self._commit_rows()
+        except lmdb.Error as error:
+            if not is_short(error):
+                raise self._broken("the index cannot be committed", error) from error
+            self._restore()
+            self._room.spare_bytes = 0
+            self._last_commit_s = time.monotonic()
+            if self._committed != self._applied:
+                return False
+        self._log.cut()
+        self._last_commit_s = time.monotonic()
+        self._commit_took_s = self._last_commit_s - began_s
+        return True
+
+    def _commit_rows(self) -> None:
+        """Commit the open transaction, with the numbers of now, and open the next.
+
+        Raises:
+            lmdb.Error: nothing was committed and the transaction is lost.
+        """
+        fresh = numbers.renewed(self.numbers)
+        self._write(
+            {_META + schema.APPLIED_ROW: u64(self._applied), _META + schema.NUMBERS_ROW: schema.NUMBERS.pack(fresh)}
+        )
+        live_bytes = self._live_bytes()
+        self._txn.commit()
+        self._begin()
+        self.numbers = fresh
+        self._committed = self._applied
+        self._room.look(live_bytes, self._end_bytes())
+
+    def _replay(self, piece: int = 0) -> None:
+        """Write what the log holds beyond the last commit; with `piece`, commit after so many records."""
+        for number, payload in self._log.records(self._committed):
+            self._write(_decode(payload))
+            self._applied = number
+            if piece and number % piece == 0:
+                self._commit_rows()
+                self._commit_rows()  # LMDB reuses what one commit freed only after the next one
+
+    def _restore(self) -> None:
+        """Come back, from the last commit and the log, to the last applied batch, committing pieces where it can.
+
+        Raises:
+            IndexFault: that is not possible.
+        """
+        applied = self._applied
+        try:
+            try:
+                self._throw_away()
+                self._replay(PIECE)
+                self._commit_rows()
+            except lmdb.Error as error:
+                if not is_short(error):
+                    raise
+                self._throw_away()
+                self._replay()
+        except lmdb.Error as error:
+            raise self._broken("the redo log cannot be replayed", error) from error
+        if self._applied != applied:
+            raise self._broken("the redo log lacks applied changes", (self._applied, applied))
+
+    def _throw_away(self) -> None:
+        """Leave a transaction that failed, and begin again at the last commit."""
+        self._txn.abort()
+        self._begin()
+        self._applied = self._committed
+
+    def _broken(self, what: str, why: object) -> IndexFault:
+        self._fault = IndexFault(what, why)
+        return self._fault
+
+    def _take_back(self) -> None:
+        """Undo the last record, in the log and in the transaction.
+
+        Raises:
+            IndexFault: that is not possible.
+        """
+        try:
+            self._log.take_back()
+        except OSError as error:
+            raise self._broken("the redo log cannot be written", error) from error
+        self._restore()
+
+
+def is_short(error: lmdb.Error) -> bool:
+    """Whether a transaction failed for lack of room."""
+    if isinstance(error, (lmdb.MapFullError, lmdb.TxnFullError)):
+        return True
+    return error.code in (errno.ENOSPC, errno.EDQUOT)

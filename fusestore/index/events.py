@@ -1,0 +1,95 @@
+"""What has happened: the event feed, each object's journal, and the moves.
+
+Events are cut at the front by retention; journal and moves are kept for ever. Nothing here writes: `forget_events`
+adds to a batch like any other change.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fusestore.index import schema
+from fusestore.index.schema import read_u64, u64
+from fusestore.index.tables import Tables
+from fusestore.model import MoveNo
+
+if TYPE_CHECKING:
+    from fusestore.index.batch import Batch
+    from fusestore.index.schema import Numbers
+    from fusestore.model import Event, InodeNo, JournalEntry, Move
+
+FORGET_AT_ONCE: Final = 4096  # events, about 50 ms of the event loop
+
+
+class History(Tables):
+    """The feed and the histories."""
+
+    numbers: Numbers
+
+    # -- events -----------------------------------------------------------------------------------------------------
+
+    def events(self, since: int, limit: int) -> list[Event]:
+        """At most `limit` events with a seq above `since`, in order."""
+        found: list[Event] = []
+        for _, value in self.scan(schema.EVENTS, start=u64(since + 1)):
+            if len(found) == limit:
+                break
+            found.append(schema.EVENT.unpack(value))
+        return found
+
+    @property
+    def first_seq(self) -> int:
+        """The oldest seq that is still in the feed; `last_seq + 1` when there is none."""
+        first = next(self.scan(schema.EVENTS), None)
+        return read_u64(first[0]) if first else self.numbers.last_seq + 1
+
+    @property
+    def last_seq(self) -> int:
+        return self.numbers.last_seq
+
+    @property
+    def epoch(self) -> int:
+        return self.numbers.epoch
+
+    def forget_events(self, batch: Batch, keep: int) -> int:
+        """Add the removal of the oldest events to `batch`, so that at least `keep` stay.
+
+        Returns:
+            How many go: at most FORGET_AT_ONCE. Call again, with a new batch, until it is 0.
+        """
+        surplus = self._txn.stat(self._events)["entries"] - keep
+        cut: list[bytes] = []
+        for key, _ in self.scan(schema.EVENTS):
+            if len(cut) >= min(surplus, FORGET_AT_ONCE):
+                break
+            cut.append(key)
+        for key in cut:
+            batch.rows[schema.TAG[schema.EVENTS] + key] = None
+        return len(cut)
+
+    # -- journal and moves ------------------------------------------------------------------------------------------
+
+    def journal(self, id: bytes) -> list[JournalEntry]:
+        """An object's history, oldest first; by id, because it outlives the inode."""
+        return [schema.ENTRY.unpack(value) for _, value in self.scan(schema.JOURNAL, id)]
+
+    def move(self, number: MoveNo) -> Move | None:
+        raw = self._get(u64(number), None, self._moves)
+        return schema.MOVE.unpack(raw) if raw is not None else None
+
+    def moves(self, open_only: bool = False) -> list[Move]:
+        """All moves in the order they were begun, or only those that are neither done nor superseded."""
+        if not open_only:
+            return [schema.MOVE.unpack(value) for _, value in self.scan(schema.MOVES)]
+        return sorted(self._open(b""), key=lambda move: move.number)
+
+    def has_open_moves(self) -> bool:
+        """Whether anything is on its way at all."""
+        return self.has_prefix(schema.OPEN_MOVES, b"")
+
+    def open_moves_of(self, inode: InodeNo) -> list[Move]:
+        return self._open(u64(inode))
+
+    def _open(self, prefix: bytes) -> list[Move]:
+        numbers = [MoveNo(read_u64(key[8:])) for key, _ in self.scan(schema.OPEN_MOVES, prefix)]
+        return [move for number in numbers if (move := self.move(number)) is not None]

@@ -1,0 +1,41 @@
+"""The format version of an index, and the steps from one to the next.
+
+A step turns the rows of format n into those of n + 1 inside one transaction, together with the version itself: a
+crash leaves the old format or the new one. It sees raw rows only, because `schema` describes the newest format alone.
+Table numbers are never reused, so a log written by an older program is replayed first and migrated with the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from fusestore.errors import StoreError
+from fusestore.index.schema import FORMAT, FORMAT_ROW, META, TAG
+
+if TYPE_CHECKING:
+    from fusestore.index.tables import Tables
+
+Rows = Mapping[bytes, bytes | None]
+Step = Callable[["Tables"], Rows]  # reads the old rows, returns the new ones by address; None deletes
+STEPS: Final[Mapping[int, Step]] = {}
+
+
+def parse_format(raw: bytes | None, where: object) -> int:
+    """The format number in a `meta` row.
+
+    Raises:
+        StoreError: there is none, or it is newer than this program.
+    """
+    if raw is None or not raw.isdigit():
+        raise StoreError(f"{where} is not the index of a fusestore store")
+    found = int(raw)
+    if found > FORMAT:
+        raise StoreError(f"{where} has format {found}, this program knows up to {FORMAT}; use a newer fusestore")
+    return found
+
+
+def migrate(tables: Tables, found: int, steps: Mapping[int, Step] = STEPS, to: int = FORMAT) -> Iterator[Rows]:
+    """Yield what to write for each step from format `found` to `to`; each step reads what the last one wrote."""
+    for old in range(found, to):
+        yield {**steps[old](tables), TAG[META] + FORMAT_ROW: str(old + 1).encode()}

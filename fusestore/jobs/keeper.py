@@ -1,0 +1,108 @@
+"""Keeps index and roots in order while nobody asks: commits, retention, vanished rows, roots that come and go."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, Never
+
+import structlog
+import trio
+
+from fusestore.errors import FusestoreError, IndexFault
+from fusestore.model import MOUNT_ROOT, Cause, Operation
+from fusestore.roots import health
+from fusestore.roots.local import LocalRoot
+from fusestore.service import finalizing, vanished
+
+if TYPE_CHECKING:
+    from fusestore.service.store import Store
+
+log = structlog.get_logger()
+
+COMMIT_LOOK_S: Final = 0.1
+SYNC_LOG_S: Final = 1.0  # what a power cut may take of the index (DESIGN 4)
+PROBE_S: Final = 3.0
+SWEEP_S: Final = 5.0
+CUT_PAUSE_S: Final = 0.2  # between two cuts of the event log, which hold up the loop
+
+
+async def commit_batches(store: Store) -> None:
+    """Commit when the log has grown long or old enough, and sync the log every second.
+
+    Ends when the index can no longer be written: the mount goes on, read-only.
+    """
+    try:
+        await _commit_batches(store)
+    except IndexFault as fault:
+        log.error("the store is read-only from here", error=str(fault))
+
+
+async def _commit_batches(store: Store) -> Never:
+    index = store.index
+    next_sync = trio.current_time() + SYNC_LOG_S
+    while True:
+        await trio.sleep(COMMIT_LOOK_S)
+        if index.wants_commit:
+            index.commit()
+            next_sync = trio.current_time() + SYNC_LOG_S
+        elif trio.current_time() >= next_sync:
+            await trio.to_thread.run_sync(index.sync_log)
+            next_sync = trio.current_time() + SYNC_LOG_S
+
+
+async def sweep(store: Store) -> None:
+    """Cut the event log to its length, and let go of what vanished a day ago."""
+    while True:
+        await trio.sleep(SWEEP_S)
+        try:
+            await _cut_events(store)
+            vanished.let_go(store, time.time_ns())
+        except FusestoreError as error:
+            log.warning("sweeping failed", error=str(error))
+
+
+async def _cut_events(store: Store) -> None:
+    batch = store.batch()
+    while store.index.forget_events(batch, store.config.events.keep):
+        store.index.apply(batch)
+        batch = store.batch()
+        await trio.sleep(CUT_PAUSE_S)
+
+
+async def watch_roots(store: Store) -> None:
+    """See whether each root is still the one that was opened (DESIGN 7)."""
+    said: dict[str, str] = {}
+    while True:
+        await trio.sleep(PROBE_S)
+        for driver in store.roots.values():
+            if not isinstance(driver, LocalRoot):
+                continue
+            was = driver.online
+            with trio.move_on_after(PROBE_S) as scope:
+                # In the root's own threads: a disk that hangs keeps each that asks it.
+                limiter = store.threads[driver.number]
+                reason = await trio.to_thread.run_sync(health.probe, driver, abandon_on_cancel=True, limiter=limiter)
+            if scope.cancelled_caught:
+                driver.online, reason = False, "its disk does not answer"
+            if driver.online == was:
+                continue
+            if not driver.online:
+                store.places.forget_root(driver)
+            if said.get(driver.name) != reason:
+                log.warning("root is offline" if reason else "root is online again", root=driver.name, reason=reason)
+            said[driver.name] = reason
+            _tell(store, driver.name, reason)
+            if driver.online:
+                finalizing.resume(store)
+            store.on_move()
+
+
+def _tell(store: Store, root: str, reason: str) -> None:
+    batch = store.batch()
+    top = store.inode(MOUNT_ROOT)
+    kind = "root-offline" if reason else "root-online"
+    store.event(batch, top, Operation.UPDATE, kind, path=b"", root=root, cause=Cause.OUTSIDE, detail=reason)
+    try:
+        store.index.apply(batch)
+    except FusestoreError as error:
+        log.warning("watchers are not told", root=root, kind=kind, error=str(error))

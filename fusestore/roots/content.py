@@ -1,0 +1,89 @@
+"""Bytes of an open backing file: what can be done at once, and what has to go to a thread.
+
+A read that the page cache can answer takes 4 us for 128 KiB inline, a hop to a thread 55 us; a read from a disk takes
+as long as the disk likes and must not hold the event loop. `RWF_NOWAIT` tells the two apart (preadv2(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+INLINE_WRITE_BYTES: Final = 64 * 1024  # larger writes may wait for the disk's dirty limit long enough to be felt
+
+
+def read_cached(fd: int, size: int, offset: int) -> bytes | bytearray | None:
+    """Read `size` bytes if that needs no disk; None if it does, or if nobody can tell.
+
+    Returns:
+        fewer than `size` bytes only at the end of the file.
+    """
+    buffer = bytearray(size)
+    try:
+        got = os.preadv(fd, [buffer], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno == errno.EOPNOTSUPP:  # a file system without it
+            return None
+        raise
+    if got == size:
+        return buffer
+    # Short: the end of the file, or the end of what is cached. Only the size can tell, and a short reply that is
+    # not the end would be filled up with zeros by the kernel.
+    if offset + got < os.fstat(fd).st_size:
+        return None
+    del buffer[got:]
+    return buffer
+
+
+def read(fd: int, size: int, offset: int) -> bytes:
+    """Read up to `size` bytes; short only at the end of the file. Blocks."""
+    data = os.pread(fd, size, offset)
+    if len(data) == size or not data:
+        return data
+    whole = bytearray(data)
+    while len(whole) < size and (data := os.pread(fd, size - len(whole), offset + len(whole))):
+        whole += data
+    return bytes(whole)
+
+
+def write(fd: int, data: bytes, offset: int) -> int:
+    """Write all of `data`. Blocks."""
+    done = os.pwrite(fd, data, offset)
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+    return done
+
+
+def truncate(fd: int, size: int) -> None:
+    os.ftruncate(fd, size)
+
+
+def stat(fd: int) -> os.stat_result:
+    return os.fstat(fd)
+
+
+def sync(fd: int, *, data_only: bool) -> None:
+    """Make an open file's bytes durable. Blocks."""
+    (os.fdatasync if data_only else os.fsync)(fd)
+
+
+def open_directory(directory: int) -> int:
+    """A descriptor of a directory that can be synced, from one that can only be looked through (O_PATH)."""
+    return os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+
+
+def duplicate(fd: int) -> int:
+    """A second descriptor of the same open file, for a thread that outlives the caller's hold on the first."""
+    return os.dup(fd)
+
+
+def close(fd: int) -> None:
+    os.close(fd)
+
+
+def forget_cached(fd: int) -> None:
+    """Ask the page cache to let go of a file, so that the next read comes from the disk."""
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

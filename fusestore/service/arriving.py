@@ -1,0 +1,191 @@
+"""A verified copy takes its place: the switch of a move, after which the bytes are read from the target root.
+
+The copy is renamed into place, never over anything (a stranger there is a conflict), the further names become hard
+links, and one batch makes it the inode's place. The old bytes are released by a recorded decision, when the switch is
+durable.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusestore.core.intents import Arrive
+from fusestore.errors import Conflict
+from fusestore.model import Cause, Operation, Outside
+from fusestore.roots import identity
+from fusestore.service import ghosts
+from fusestore.service.creating import prepare
+from fusestore.service.deciding import Decided
+from fusestore.service.discarding import discard
+from fusestore.service.looking import fill
+
+if TYPE_CHECKING:
+    from fusestore.core.intents import Discard
+    from fusestore.core.ports import Driver
+    from fusestore.index.batch import Batch
+    from fusestore.model import Inode, Move
+    from fusestore.service.places import At
+    from fusestore.service.store import Store
+
+Discards = list[tuple[int, "Discard"]]
+
+
+def arrive(store: Store, move: Move, inode: Inode, staged: bytes, algorithm: str, digest: bytes) -> Discards:
+    """Switch `inode` to its staged copy.
+
+    Args:
+        staged: name of the copy in the target root's incoming area; `digest` (and its `algorithm`) were verified on it.
+
+    Returns:
+        what to destroy once the switch is durable.
+
+    Raises:
+        Conflict: something unknown is at the target; nothing was changed.
+    """
+    number = inode.number
+    spots = store.placement.home_spots(number)
+    driver = store.roots[spots[0].root]
+    places = [prepare(store, spot, number, inode.id) for spot in spots]
+    incoming = driver.incoming()
+    backing = driver.backing(incoming, staged)
+    intent = Arrive(number, move.number, inode.version, driver.number, staged, spots, backing, algorithm, digest)
+    try:
+        with Decided(store, intent, grows=True) as key:
+            driver.rename(incoming, staged, places[0].directory, places[0].name, replace=False)
+            _link_rest(places)
+    except FileExistsError:
+        raise Conflict(driver.name, store.path(number) or b"") from None
+    return settle_arrive(store, intent, key)
+
+
+def _link_rest(places: list[At]) -> None:
+    """Give an arrived copy its further names, or take it back."""
+    first = places[0]
+    made: list[At] = []
+    try:
+        for place in places[1:]:
+            first.driver.link(first.directory, first.name, place.directory, place.name)
+            made.append(place)
+    except OSError:
+        for place in (*made, first):
+            first.driver.unlink(place.directory, place.name)
+        raise
+
+
+def finish_arrive(store: Store, intent: Arrive, key: int) -> Discards:
+    """After a crash: the copy has its first name, and gets the others now."""
+    places = [store.places.at(spot, intent.inode) for spot in intent.spots]
+    first = places[0]
+    for place in places[1:]:
+        try:
+            first.driver.link(first.directory, first.name, place.directory, place.name)
+        except FileExistsError:
+            pass
+    return settle_arrive(store, intent, key)
+
+
+def settle_arrive(store: Store, intent: Arrive, key: int) -> Discards:
+    """Record that the bytes are at home; returns what is to be destroyed."""
+    number = intent.inode
+    inode = store.inode(number)
+    at = store.places.at(intent.spots[0], number)
+    old_row = store.index.placement(number)
+    old_spots = store.placement.spots(number)
+    source = store.roots[old_spots[0].root]
+    batch = store.batch()
+    batch.settle(key)
+    discards = discard(store, batch, inode, old_spots)
+    inode.backing = at.driver.backing(at.directory, at.name)
+    label = identity.Label(inode.id, inode.number, at.driver.uuid, inode.backing)
+    if inode.is_regular:
+        identity.write(at.driver, at.directory, at.name, label)
+    fill(inode, at.driver.stat(at.directory, at.name), links=False)
+    inode.nlink = len(store.index.parents(number))  # names on other roots are not counted by this disk
+    if intent.digest and inode.version == intent.version:
+        inode.hash, inode.hash_algorithm, inode.hash_version = intent.digest, intent.algorithm, intent.version
+    batch.put_inode(inode)
+    batch.place(number, store.placement.row_for(intent.spots, store.index.parents(number)), old_row)
+    announce(store, batch, intent.move, inode, source, at.driver)
+    store.index.apply(batch)
+    opened = store.files.get(number)
+    if opened is not None:
+        opened.switch(at.driver, at.driver.open(at.directory, at.name, write=False), writable=False)
+    show(store, inode, changes_hands=at.driver.outside is Outside.WRITERS)
+    return discards
+
+
+def settle_in_index(store: Store, move: Move, inode: Inode) -> Discards:
+    """Bring home what has no disk object there: directories, symlinks and special files of an `id` root."""
+    number = inode.number
+    spots = store.placement.spots(number)
+    wanted = store.placement.home_spots(number)
+    source, target = store.roots[spots[0].root], store.roots[wanted[0].root]
+    batch = store.batch()
+    discards = discard(store, batch, inode, spots)
+    if discards:
+        at = store.places.at(spots[0], number)
+        fill(inode, at.driver.stat(at.directory, at.name), links=False)
+        keep_xattrs(store, batch, inode, at)
+    inode.backing = None
+    inode.nlink = len(store.index.parents(number))
+    batch.put_inode(inode)
+    row = store.placement.row_for(wanted, store.index.parents(number))
+    batch.place(number, row, store.index.placement(number))
+    announce(store, batch, move.number, inode, source, target)
+    store.index.apply(batch)
+    return discards
+
+
+def keep_xattrs(store: Store, batch: Batch, inode: Inode, at: At) -> None:
+    """Take an object's xattrs into the index, because it will have no disk object to carry them."""
+    for name in at.driver.listxattr(at.directory, at.name):
+        if name != identity.IDENTITY_XATTR:
+            batch.xattr(inode.number, name, at.driver.getxattr(at.directory, at.name, name))
+
+
+def announce(store: Store, batch: Batch, move: int, inode: Inode, source: Driver, target: Driver) -> None:
+    """Add to a batch that the bytes of an inode are on another root now."""
+    store.event(
+        batch,
+        inode,
+        Operation.UPDATE,
+        "arrived",
+        path=store.path(inode.number),
+        root=target.name,
+        old_root=source.name,
+        cause=Cause.MOVE,
+        move=move,
+    )
+    if all(each.number != move for each in store.index.open_moves_of(inode.number)):  # it came with its directory
+        path = store.path(inode.number) or b""
+        store.journal(batch, inode, "move", new=path, old_root=source.name, new_root=target.name, move=move)
+
+
+def come_home(store: Store, inode: Inode) -> None:
+    """Bring an object's physical names in line with its names, where rename(2) and link(2) reach.
+
+    Hard links that are too many go at once: the file system makes what it did durable in the order of doing.
+
+    Raises:
+        FileExistsError: something unknown has its place.
+    """
+    number = inode.number
+    wanted = store.placement.home_spots(number)
+    for spot in wanted:
+        have = store.placement.spots(number)
+        if spot in have:
+            continue
+        prepare(store, spot, number, inode.id)
+        spare = [each for each in have if each not in wanted]
+        ghosts.relocate(store, number, spare[0] if spare else have[0], spot, keep=not spare)
+    for spot in store.placement.spots(number):
+        if spot not in wanted:
+            ghosts.relocate(store, number, spot, wanted[0])
+
+
+def show(store: Store, inode: Inode, *, changes_hands: bool) -> None:
+    """Have the kernel ask again: the attributes moved with the bytes, and others may write on this root."""
+    store.on_stale(inode.number)
+    if changes_hands:
+        for parent, name in store.index.parents(inode.number):
+            store.on_stale_entry(parent, name)

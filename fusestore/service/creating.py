@@ -1,0 +1,328 @@
+"""New names: files, directories, symlinks, special files and hard links."""
+
+from __future__ import annotations
+
+import stat
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from uuid_utils import uuid7
+
+from fusestore.core.intents import Create, Link, Skeleton
+from fusestore.core.namespace import check_name, check_parent
+from fusestore.errors import AlreadyExists, Conflict, CrossesRoots, NotFound, RootOffline
+from fusestore.model import Inode, InodeNo, Layout, Operation, Spot, Stamp, State
+from fusestore.roots import content, identity
+from fusestore.service import adopting, ghosts, writing
+from fusestore.service.deciding import Decided
+from fusestore.service.looking import fill, is_on_its_way, see
+from fusestore.service.openfiles import OpenFile
+from fusestore.service.places import At
+
+if TYPE_CHECKING:
+    from fusestore.index.batch import Batch
+    from fusestore.model import Owner, RootNo
+    from fusestore.service.store import Store
+
+
+class Created(NamedTuple):
+    """A new inode, and the descriptor of its bytes when it is a regular file (the caller's to close)."""
+
+    inode: Inode
+    fd: int | None
+
+
+def make(
+    store: Store,
+    parent: InodeNo,
+    name: bytes,
+    mode: int,
+    owner: Owner,
+    *,
+    rdev: int = 0,
+    target: bytes = b"",
+    opened: bool = False,
+) -> Created:
+    """Make a new file, directory, symlink or special file.
+
+    Args:
+        mode: type and permission bits, umask applied.
+        opened: a writer comes with it, so a writing period begins at once.
+
+    Raises:
+        AlreadyExists, NotFound, NotADirectory, Protected, NameTooLong, BadName, RootOffline, RootReadOnly, IndexFull;
+        OSError as the disk says.
+    """
+    check_name(name)
+    directory = check_parent(store.index.inode(parent), name, store.tops)
+    if store.index.dentry(parent, name) is not None:
+        raise AlreadyExists(name)
+    root = store.writable(store.home_root(parent))
+    gid = owner.gid
+    if directory.mode & stat.S_ISGID:  # the directory gives its group, and to directories the bit itself (open(2))
+        gid = directory.gid
+        if stat.S_ISDIR(mode):
+            mode |= stat.S_ISGID
+    intent = Create(
+        inode=store.index.new_inode(),
+        id=uuid7().bytes,
+        parent=parent,
+        name=name,
+        spot=store.placement.spot_in(root.number, parent, name),
+        mode=mode,
+        uid=owner.uid,
+        gid=gid,
+        rdev=rdev,
+        target=target,
+    )
+    if root.layout is Layout.ID and not stat.S_ISREG(mode):
+        return Created(settle_create(store, intent, None, owner=owner), None)
+    at = prepare(store, intent.spot, intent.inode, intent.id)
+    try:
+        with Decided(store, intent, grows=True) as key:
+            fd = effect_create(intent, at)
+    except FileExistsError:
+        if root.layout is Layout.TREE:
+            adopting.adopt_name(store, parent, at)  # somebody else was faster on the disk
+        raise AlreadyExists(name) from None
+    return Created(settle_create(store, intent, at, key=key, owner=owner, opened=opened, fd=fd), fd)
+
+
+def effect_create(intent: Create, at: At) -> int | None:
+    """Make the disk object; returns the descriptor of a regular file."""
+    driver, directory, name = at
+    kind = stat.S_IFMT(intent.mode)
+    if kind == stat.S_IFREG:
+        return driver.create(directory, name, stat.S_IMODE(intent.mode), intent.uid, intent.gid)
+    if kind == stat.S_IFDIR:
+        driver.mkdir(directory, name, stat.S_IMODE(intent.mode), intent.uid, intent.gid)
+    elif kind == stat.S_IFLNK:
+        driver.symlink(directory, name, intent.target, intent.uid, intent.gid)
+    else:
+        driver.mknod(directory, name, intent.mode, intent.rdev, intent.uid, intent.gid)
+    return None
+
+
+def settle_create(
+    store: Store,
+    intent: Create,
+    at: At | None,
+    *,
+    key: int | None = None,
+    owner: Owner | None = None,
+    opened: bool = False,
+    fd: int | None = None,
+) -> Inode:
+    """Record a new inode; `at` is where its disk object is, None when it has none; `fd` where it is open already."""
+    now_ns = time.time_ns()
+    is_dir = stat.S_ISDIR(intent.mode)
+    inode = Inode(
+        number=intent.inode,
+        id=intent.id,
+        mode=intent.mode,
+        uid=intent.uid,
+        gid=intent.gid,
+        rdev=intent.rdev,
+        size=len(intent.target),
+        nlink=2 if is_dir else 1,
+        atime_ns=now_ns,
+        mtime_ns=now_ns,
+        ctime_ns=now_ns,
+        created_ns=now_ns,
+        target=intent.target,
+    )
+    batch = store.batch(grows=key is None)  # what was decided and done on a disk has to be recorded
+    root = store.roots[intent.spot.root]
+    if at is not None:
+        inode.backing = at.driver.backing(at.directory, at.name)
+        label = identity.Label(inode.id, inode.number, root.uuid, inode.backing)
+        if fd is not None:
+            identity.write_fd(fd, label)
+        elif is_dir or inode.is_regular:
+            identity.write(at.driver, at.directory, at.name, label)
+        fill(inode, at.driver.stat(at.directory, at.name), links=root.layout is Layout.TREE)
+        if is_dir:
+            batch.stamp(inode.number, Stamp(root.number, inode.ctime_ns))
+    if key is not None:
+        batch.settle(key)
+    if opened:
+        inode.state = State.WRITING
+        writing.record(batch, inode)
+    batch.put_inode(inode)
+    batch.link(intent.parent, intent.name, inode.number)
+    if store.placement.default_root(intent.parent) != root.number:
+        batch.place(inode.number, (intent.spot,), None)
+    touch_parent(store, batch, intent.parent, links=int(is_dir))
+    store.event(
+        batch,
+        inode,
+        Operation.INSERT,
+        "created",
+        path=store.join(intent.parent, intent.name),
+        root=root.name,
+        owner=owner,
+    )
+    store.index.apply(batch)
+    return inode
+
+
+def create(store: Store, parent: InodeNo, name: bytes, mode: int, owner: Owner) -> tuple[Inode, int]:
+    """Make a regular file and open it for writing; returns it with its handle."""
+    created = make(store, parent, name, stat.S_IFREG | stat.S_IMODE(mode), owner, opened=True)
+    assert created.fd is not None
+    file = OpenFile(created.inode.number, store.home_root(parent), created.fd, writable=True)
+    writing.start_hashing(store, file)
+    file.writing = True
+    return created.inode, store.files.add(file, write=True)
+
+
+def mknod(store: Store, parent: InodeNo, name: bytes, mode: int, rdev: int, owner: Owner) -> Inode:
+    """Make a file of any type but directory or symlink, without opening it."""
+    created = make(store, parent, name, mode, owner, rdev=rdev)
+    if created.fd is not None:
+        content.close(created.fd)
+        store.on_unsettled(created.inode.number)
+    return created.inode
+
+
+def link(store: Store, number: InodeNo, parent: InodeNo, name: bytes, owner: Owner) -> Inode:
+    """Give an inode a further name on its own root.
+
+    Raises:
+        CrossesRoots: the name would lie on another root (EXDEV; tools then copy).
+        AlreadyExists, NotFound, Protected, …: as for `make`.
+    """
+    check_name(name)
+    check_parent(store.index.inode(parent), name, store.tops)
+    if store.index.dentry(parent, name) is not None:
+        raise AlreadyExists(name)
+    inode = store.index.inode(number)
+    if inode is None:
+        raise NotFound(name)
+    root = store.writable(store.home_root(parent))
+    if store.placement.home(number) != root.number:
+        raise CrossesRoots(name)
+    spots = store.placement.spots(number)
+    spot = store.placement.spot_in(root.number, parent, name)
+    intent = Link(number, parent, name, spots[0], spot, inode.backing)
+    if spot.by_id or spots[0].root != root.number:
+        # No disk object of its own: an id root, or bytes that are still on their way and get the link on arrival.
+        return settle_link(store, intent, None, owner=owner)
+    source = store.places.at(spots[0], number)
+    at = prepare(store, spot, number, inode.id)
+    with Decided(store, intent, grows=True) as key:
+        root.link(source.directory, source.name, at.directory, at.name)
+    return settle_link(store, intent, at, key=key, owner=owner)
+
+
+def settle_link(
+    store: Store, intent: Link, at: At | None, *, key: int | None = None, owner: Owner | None = None
+) -> Inode:
+    """Record a further name; `at` is where its own disk object is, None when it has none."""
+    number = intent.inode
+    inode = store.inode(number)
+    batch = store.batch(grows=key is None)
+    names = [*store.index.parents(number), (intent.parent, intent.name)]
+    row = store.index.placement(number)
+    spots = row or store.placement.spots(number)
+    if at is not None:
+        spots = (*spots, intent.spot)
+    after = store.placement.row_for(spots, names)
+    batch.place(number, after, row)
+    inode.nlink += 1
+    if at is not None:
+        fill(inode, at.driver.stat(at.directory, at.name), links=after is None)
+    elif not store.disk_spots(inode, spots):
+        inode.ctime_ns = time.time_ns()
+    batch.put_inode(inode)
+    batch.link(intent.parent, intent.name, number)
+    if key is not None:
+        batch.settle(key)
+    touch_parent(store, batch, intent.parent, links=0)
+    root = store.roots[intent.spot.root]
+    store.event(
+        batch,
+        inode,
+        Operation.INSERT,
+        "linked",
+        path=store.join(intent.parent, intent.name),
+        old_path=store.path(number) or b"",
+        root=root.name,
+        owner=owner,
+    )
+    store.index.apply(batch)
+    if at is None and not intent.spot.by_id:
+        store.on_move()
+    return inode
+
+
+def touch_parent(store: Store, batch: Batch, parent: InodeNo, *, links: int) -> None:
+    """Times and link count of a directory whose authority is the index; a disk keeps its own.
+
+    So does a directory on its way, but for its times.
+    """
+    root = store.placement.default_root(parent)
+    if root is None:
+        return
+    if store.layouts[root] is Layout.TREE:
+        if not is_on_its_way(store, parent):
+            return
+        links = 0
+    inode = store.inode(parent)
+    inode.mtime_ns = inode.ctime_ns = time.time_ns()
+    inode.nlink += links
+    batch.put_inode(inode)
+
+
+def prepare(store: Store, spot: Spot, number: InodeNo, id: bytes) -> At:
+    """Make `spot` usable: a ghost there steps aside, missing directories on the way are made.
+
+    Raises:
+        RootOffline; OSError as the disk says.
+    """
+    driver = store.roots[spot.root]
+    if not driver.online:
+        raise RootOffline(driver.name)
+    if spot.by_id:
+        return At(driver, *driver.id_area(id))
+    ghosts.step_aside(store, spot)
+    return At(driver, ensure_directory(store, spot.directory, spot.root), spot.name)
+
+
+def ensure_directory(store: Store, directory: InodeNo, root: RootNo) -> int:
+    """The descriptor of `directory` on `root`, made there first if it is on its way and has not got there.
+
+    Raises:
+        Conflict: something unknown has its place on the disk.
+    """
+    try:
+        return store.places.directory(directory, root)[1]
+    except (NotFound, FileNotFoundError):
+        pass
+    inode = store.inode(directory)
+    parent, name = store.index.parents(directory)[0]
+    spot = Spot(root, parent, name)
+    at = prepare(store, spot, directory, inode.id)
+    try:
+        with Decided(store, Skeleton(directory, spot), grows=True) as key:
+            # Owner and mode are the directory's own from the start: what arrives early must not be open to others.
+            at.driver.mkdir(at.directory, at.name, stat.S_IMODE(inode.mode), inode.uid, inode.gid)
+    except FileExistsError:
+        raise Conflict(at.driver.name, store.path(directory) or name) from None
+    settle_skeleton(store, spot, directory, key)
+    return store.places.directory(directory, root)[1]
+
+
+def settle_skeleton(store: Store, spot: Spot, directory: InodeNo, key: int | None = None) -> None:
+    """Record that a directory on its way has a place on its target root.
+
+    From here on its content is taken out of the old directory and put into the new one, which changes the times of
+    both: the record keeps what they were.
+    """
+    batch = store.batch(grows=key is None)
+    if key is not None:
+        batch.settle(key)
+    batch.put_inode(see(store, store.inode(directory)).inode)
+    if store.placement.realization(directory, spot.root) is None:
+        batch.skeleton(directory, spot)
+    store.index.apply(batch)

@@ -1,0 +1,121 @@
+"""The end of a writing period: the bytes are durable and their hash is known, so the content is announced.
+
+`jobs.hasher` reads and syncs; here is what is decided before and recorded after.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fusestore.core.intents import Writing
+from fusestore.model import Cause, Operation, State
+from fusestore.service.looking import see
+
+if TYPE_CHECKING:
+    from fusestore.core.ports import Driver
+    from fusestore.model import InodeNo
+    from fusestore.service.store import Store
+
+
+class Unsettled(NamedTuple):
+    """A file whose content has come to rest."""
+
+    number: InodeNo
+    version: int
+    size: int
+    mtime_ns: int
+    digest: bytes  # b"" when it has to be read
+    driver: Driver
+
+
+def take(store: Store, number: InodeNo) -> Unsettled | None:
+    """What there is to settle about a file; None while a writer has it open, or when it is gone or at rest."""
+    inode = store.index.inode(number)
+    if inode is None or not inode.is_regular or store.files.has_writer(number):
+        return None
+    if inode.state is State.READY and inode.hash_version == inode.version and number not in store.suspects:
+        return None
+    driver = store.root_of(number)
+    if driver is None or not driver.online:
+        return None
+    seen = see(store, inode)
+    digest, size = store.digests.pop(number, (b"", -1))
+    if size != inode.size:
+        digest = b""
+    return Unsettled(number, seen.inode.version, inode.size, inode.mtime_ns, digest, driver)
+
+
+def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
+    """Record that a content is durable and has this digest; False if it has changed meanwhile."""
+    inode = store.index.inode(work.number)
+    if inode is None:
+        return True
+    if store.files.has_writer(work.number) or inode.version != work.version:
+        return False
+    seen = see(store, inode)
+    if seen.stat is None or (seen.stat.st_size, seen.stat.st_mtime_ns) != (work.size, work.mtime_ns):
+        return False
+    algorithm = store.config.hash.algorithm
+    suspect = work.number in store.suspects
+    store.suspects.discard(work.number)
+    batch = store.batch()
+    cause = Cause.USER
+    if suspect:
+        if (inode.hash_algorithm, inode.hash) == (algorithm, digest):
+            return True  # only the ctime had moved
+        inode.version += 1  # written outside, with the mtime put back
+        cause = Cause.OUTSIDE
+    inode.hash, inode.hash_algorithm, inode.hash_version = digest, algorithm, inode.version
+    was_writing = inode.state is State.WRITING
+    if was_writing:
+        inode.state = State.READY
+        batch.written(work.number)
+    batch.put_inode(inode)
+    path = store.path(work.number)
+    if cause is Cause.OUTSIDE:
+        store.journal(batch, inode, "change", "outside", new=path or b"")
+    store.event(
+        batch,
+        inode,
+        Operation.UPDATE,
+        "finalized" if was_writing else "hashed",
+        path=path,
+        root=work.driver.name,
+        cause=cause,
+    )
+    if was_writing:
+        store.journal(batch, inode, "write", new=path or b"", new_root=work.driver.name)
+    store.index.apply(batch)
+    return True
+
+
+def resume(store: Store) -> None:
+    """Have every content settled that still waits for it; for a root that is back."""
+    for _, intent in store.index.intents():
+        if isinstance(intent, Writing):
+            store.on_unsettled(intent.inode)
+
+
+def interrupt(store: Store, number: InodeNo) -> None:
+    """A crash cut an upload off: keep it, and never take it for complete."""
+    inode = store.index.inode(number)
+    if inode is None:
+        return
+    inode = see(store, inode).inode  # what was written is ours: it must not look like an outside change later
+    inode.state = State.INTERRUPTED
+    batch = store.batch()
+    batch.written(number)
+    batch.put_inode(inode)
+    path = store.path(number)
+    driver = store.root_of(number)
+    store.event(
+        batch,
+        inode,
+        Operation.UPDATE,
+        "interrupted",
+        path=path,
+        root=driver.name if driver else "",
+        cause=Cause.RECOVER,
+    )
+    store.journal(batch, inode, "write", "interrupted", new=path or b"")
+    store.index.apply(batch)

@@ -1,0 +1,86 @@
+"""Making way: a ghost leaves its old place when something else needs it.
+
+A ghost is an object whose name went to another root while its bytes are still at the old spot, hidden there. It stays
+where it is until a new object wants that very name, or its directory is to go; then it steps aside into its root's id
+area.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fusestore.core.intents import Relocate
+from fusestore.core.placement import by_id
+from fusestore.model import Spot
+from fusestore.roots import identity
+from fusestore.service import discarding
+from fusestore.service.deciding import Decided
+from fusestore.service.looking import fill
+
+if TYPE_CHECKING:
+    from fusestore.model import InodeNo, RootNo
+    from fusestore.service.store import Store
+
+
+def step_aside(store: Store, spot: Spot) -> None:
+    """Clear `spot` of a ghost, or of what is to be destroyed, if one is there."""
+    discarding.hurry(store, store.condemned.at((spot,)))
+    number = store.index.occupant(spot)
+    if number is not None:
+        relocate(store, number, spot, by_id(spot.root))
+
+
+def clear_directory(store: Store, directory: InodeNo, root: RootNo) -> None:
+    """Make all ghosts step aside that lie directly in a directory which is to leave `root`."""
+    discarding.hurry(store, store.condemned.within(directory, root))
+    for name, _ in store.index.occupants(root, directory):
+        step_aside(store, Spot(root, directory, name))
+
+
+def relocate(store: Store, number: InodeNo, source: Spot, target: Spot, *, keep: bool = False) -> None:
+    """Bring the disk object at `source` to `target`, on the same file system; with `keep` link it there.
+
+    A hard link whose object lies at `target` already is just unlinked.
+
+    Raises:
+        FileExistsError: something else is at `target`; OSError as the disk says.
+    """
+    start, end = store.places.at(source, number), store.places.at(target, number)
+    driver = start.driver
+    intent = Relocate(number, source, target, driver.backing(start.directory, start.name), keep)
+    with Decided(store, intent) as key:
+        if keep:
+            driver.link(start.directory, start.name, end.directory, end.name)
+        elif target in store.placement.spots(number):
+            driver.unlink(start.directory, start.name)
+        else:
+            driver.rename(start.directory, start.name, end.directory, end.name, replace=False)
+    settle_relocate(store, intent, key)
+
+
+def settle_relocate(store: Store, intent: Relocate, key: int) -> None:
+    """Record that what was at `source` is at `spot` now, or there too."""
+    number, source, target = intent.inode, intent.source, intent.spot
+    batch = store.batch()
+    batch.settle(key)
+    if store.index.skeleton(number, source.root) == source:
+        batch.drop_skeleton(number, source)
+        batch.skeleton(number, target)
+        store.index.apply(batch)
+        return
+    spots = store.placement.spots(number)
+    after = (*spots, target) if intent.keep else (target if spot == source else spot for spot in spots)
+    row = store.placement.row_for(tuple(dict.fromkeys(after)), store.index.parents(number))
+    batch.place(number, row, store.index.placement(number))
+    inode = store.inode(number)
+    at = store.places.at(target, number)
+    if source.root != target.root:
+        inode.backing = at.driver.backing(at.directory, at.name)
+        if inode.is_regular:
+            identity.write(
+                at.driver, at.directory, at.name, identity.Label(inode.id, number, at.driver.uuid, inode.backing)
+            )
+    if not inode.is_dir:  # our own rename or link has moved the ctime
+        fill(inode, at.driver.stat(at.directory, at.name), links=False)
+    batch.put_inode(inode)
+    store.index.apply(batch)

@@ -1,0 +1,118 @@
+"""Open descriptors of the directories that hold disk objects, so that a spot becomes (driver, descriptor, name).
+
+A descriptor stays true whatever is renamed above its directory, so it is dropped only when the directory itself goes,
+steps aside or changes its default realization. The least recently used are closed beyond a limit.
+
+A returned descriptor is good until the next `await`: longer use needs a duplicate.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fusestore.errors import NotFound, RootOffline
+from fusestore.model import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fusestore.core.placement import Placement
+    from fusestore.core.ports import Catalog, Driver
+    from fusestore.model import InodeNo, RootNo, Spot
+
+MAX_DESCRIPTORS: Final = 4096
+
+
+class At(NamedTuple):
+    """A name in an open directory of a root."""
+
+    driver: Driver
+    directory: int
+    name: bytes
+
+
+class Places:
+    """Resolves spots and directories to descriptors."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        placement: Placement,
+        roots: Mapping[RootNo, Driver],
+        tops: Mapping[InodeNo, RootNo],
+    ) -> None:
+        self._catalog = catalog
+        self._placement = placement
+        self._roots = roots
+        self._tops = tops
+        self._defaults: dict[InodeNo, Driver] = {}
+        self._open: OrderedDict[tuple[InodeNo, Driver], int] = OrderedDict()
+
+    def directory(self, number: InodeNo, root: RootNo | None = None) -> tuple[Driver, int]:
+        """Driver and descriptor of a directory on `root` (default: where it is).
+
+        Raises:
+            RootOffline, NotFound: the directory has no realization there; OSError as the disk says.
+        """
+        driver = self._defaults.get(number) if root is None else self._roots[root]
+        if driver is None:
+            default = self._placement.default_root(number)
+            if default is None:
+                raise NotFound(number)
+            driver = self._defaults[number] = self._roots[default]
+        if not driver.online:
+            raise RootOffline(driver.name)
+        key = (number, driver)
+        found = self._open.get(key)
+        if found is not None:
+            self._open.move_to_end(key)
+            return driver, found
+        if self._tops.get(number) == driver.number:
+            return driver, driver.top
+        spot = self._placement.realization(number, driver.number)
+        if spot is None or driver.layout is Layout.ID:
+            raise NotFound(number)  # on an id root it is in the index only
+        at = self.at(spot, number)
+        opened = self._open[key] = driver.open_dir(at.directory, at.name)
+        if len(self._open) > MAX_DESCRIPTORS:
+            (_, old_driver), old = self._open.popitem(last=False)
+            old_driver.close_dir(old)
+        return driver, opened
+
+    def at(self, spot: Spot, number: InodeNo, id: bytes = b"") -> At:
+        """The place of `spot`, which belongs to `number`; `id` where the index has no record of it (any more, or yet).
+
+        Raises:
+            RootOffline, NotFound: see `directory`.
+        """
+        if not spot.by_id:
+            return At(*self.directory(spot.directory, spot.root), spot.name)
+        driver = self._roots[spot.root]
+        if not driver.online:
+            raise RootOffline(driver.name)
+        if not id:
+            inode = self._catalog.inode(number)
+            if inode is None:
+                raise NotFound(number)
+            id = inode.id
+        return At(driver, *driver.id_area(id))
+
+    def forget(self, number: InodeNo) -> None:
+        """Drop what is known of a directory: its default place changed, or it is gone."""
+        self._defaults.pop(number, None)
+        for driver in self._roots.values():
+            opened = self._open.pop((number, driver), None)
+            if opened is not None:
+                driver.close_dir(opened)
+
+    def forget_root(self, driver: Driver) -> None:
+        """Close every descriptor on a root that went offline, so that its disk can be taken out."""
+        for key in [key for key in self._open if key[1] is driver]:
+            driver.close_dir(self._open.pop(key))
+
+    def close(self) -> None:
+        while self._open:
+            (_, driver), opened = self._open.popitem()
+            driver.close_dir(opened)
+        self._defaults.clear()

@@ -1,0 +1,228 @@
+"""After a crash: settle every leftover intent by looking at the disk.
+
+Done -> finish it, not done -> drop it; decided destructions are carried out, writing periods are closed honestly. It
+never decides anew: what the disk shows and what the intent says leave one answer (DESIGN 3). An intent on a root that
+is offline stays.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from fusestore.core.intents import (
+    Arrive,
+    Attributes,
+    Create,
+    Discard,
+    Intent,
+    Link,
+    Relocate,
+    Remove,
+    Rename,
+    Skeleton,
+    Writing,
+)
+from fusestore.errors import FusestoreError, NotFound, RootOffline
+from fusestore.model import UPLOADS, Backing, InodeNo, Spot
+from fusestore.service import arriving, creating, discarding, finalizing, ghosts, moving, removing, renaming
+from fusestore.service.attributes import settle_attributes
+
+if TYPE_CHECKING:
+    from fusestore.service.places import At
+    from fusestore.service.store import Store
+
+log = structlog.get_logger()
+
+
+def recover(store: Store) -> int:
+    """Settle all leftover intents; returns how many there were."""
+    # What is to be destroyed comes last: an unfinished rename of a directory decides where to look for it.
+    leftovers = sorted(store.index.intents(), key=lambda leftover: isinstance(leftover[1], Discard))
+    for key, intent in leftovers:
+        log.info("settling", intent=type(intent).__name__, inode=intent.inode)
+        try:
+            _settle(store, key, intent)
+        except RootOffline as offline:
+            log.warning("an unfinished change waits for its root", root=offline.args[0])
+        except (OSError, FusestoreError) as error:
+            log.error("an unfinished change cannot be settled", intent=repr(intent), error=str(error))
+    _empty_incoming(store)
+    moving.promise_again(store)
+    return len(leftovers)
+
+
+def _empty_incoming(store: Store) -> None:
+    """Throw away copies that were not finished; one that an unsettled arrival speaks of stays."""
+    wanted = {(intent.root, intent.staged) for _, intent in store.index.intents() if isinstance(intent, Arrive)}
+    for root in store.roots.values():
+        if not root.online or root.read_only:
+            continue
+        try:
+            incoming = root.incoming()
+            for entry in list(root.list(incoming)):
+                if (root.number, entry.name) not in wanted:
+                    root.unlink(incoming, entry.name)
+        except OSError as error:
+            log.warning("unfinished copies stay", root=root.name, error=str(error))
+
+
+def _settle(store: Store, key: int, intent: Intent) -> None:
+    match intent:
+        case Writing():
+            _close_writing(store, intent)
+        case Discard():
+            store.condemned.add(key, intent)
+            discarding.carry_out(store, [(key, intent)])
+        case Attributes():
+            _settle_attributes(store, key, intent)
+        case Remove():
+            _settle_remove(store, key, intent)
+        case Create() | Skeleton():
+            _settle_made(store, key, intent)
+        case Link() | Rename() | Relocate():
+            _settle_placed(store, key, intent)
+        case Arrive():
+            _settle_arrive(store, key, intent)
+
+
+def _settle_attributes(store: Store, key: int, intent: Attributes) -> None:
+    inode = store.index.inode(intent.inode)
+    if inode is None:
+        _drop(store, key)
+    else:
+        settle_attributes(store, inode, key)
+
+
+def _settle_remove(store: Store, key: int, intent: Remove) -> None:
+    inode = store.inode(intent.inode)
+    # A directory is another object on each root where it lies, and rmdir(2) of a wrong one does no harm.
+    backing = None if inode.is_dir else intent.backing
+    left = [spot for spot in intent.spots if _holds(store, spot, intent.inode, backing)]
+    if len(left) == len(intent.spots):
+        _drop(store, key)
+        return
+    for spot in left:  # begun is as good as done: the decision stands
+        if inode.is_dir:
+            discarding.destroy_directory(store, spot, intent.inode)
+        else:
+            discarding.destroy(store, spot, intent.inode, intent.backing)
+    removing.settle_remove(store, intent, key)
+
+
+def _settle_made(store: Store, key: int, intent: Create | Skeleton) -> None:
+    """Something new at a place that was free: if anything is there, it is this."""
+    at = _find(store, intent.spot, intent.inode, intent.id if isinstance(intent, Create) else b"")
+    adopted = isinstance(intent, Create) and store.index.dentry(intent.parent, intent.name) is not None
+    if at is None or adopted:  # adopted: its root was away at the last start, and came back
+        _drop(store, key)
+    elif isinstance(intent, Create):
+        creating.settle_create(store, intent, at, key=key)
+    else:
+        creating.settle_skeleton(store, intent.spot, intent.inode, key)
+
+
+def _settle_placed(store: Store, key: int, intent: Link | Rename | Relocate) -> None:
+    """A known object at a new place: done if it is that very object which is there."""
+    at = _find(store, intent.spot, intent.inode)
+    if at is None or not _is(at, intent.backing) or store.index.inode(intent.inode) is None:
+        _drop(store, key)
+        return
+    match intent:
+        case Link():
+            creating.settle_link(store, intent, at, key=key)
+        case Rename():
+            if not intent.exchange:
+                _leave(store, intent)
+            _settle_rename(store, key, intent)
+        case Relocate():
+            if not intent.keep:
+                _leave(store, intent)
+            ghosts.settle_relocate(store, intent, key)
+
+
+def _settle_arrive(store: Store, key: int, intent: Arrive) -> None:
+    """A verified copy at its new place: done, unless the original has gone on without it.
+
+    That can only be when one of the roots was away at the last start, and the other was used.
+    """
+    at = _find(store, intent.spots[0], intent.inode)
+    if at is None or not _is(at, intent.backing):
+        _drop(store, key)
+        return
+    inode = store.index.inode(intent.inode)
+    if (
+        inode is None
+        or inode.version != intent.version
+        or set(store.placement.home_spots(intent.inode)) != set(intent.spots)
+    ):
+        for spot in intent.spots:
+            discarding.destroy(store, spot, intent.inode, intent.backing)
+        _drop(store, key)
+        return
+    discards = arriving.finish_arrive(store, intent, key)
+    at.driver.sync()  # the old bytes may go only when nothing can take the new ones back
+    store.index.sync_log()
+    discarding.carry_out(store, discards)
+
+
+def _leave(store: Store, intent: Rename | Relocate) -> None:
+    """End a rename that was made of two steps, a link and an unlink, and got no further than the first."""
+    if intent.source != intent.spot and not store.inode(intent.inode).is_dir:
+        discarding.destroy(store, intent.source, intent.inode, intent.backing)
+
+
+def _settle_rename(store: Store, key: int, intent: Rename) -> None:
+    if intent.exchange:
+        request = renaming.Request(
+            store.inode(intent.inode),
+            intent.old_parent,
+            intent.old_name,
+            intent.parent,
+            intent.name,
+            store.inode(intent.replaced),
+            None,
+        )
+        renaming.settle_exchange(store, request, key)
+    else:
+        renaming.settle_rename(store, intent, key)
+
+
+def _close_writing(store: Store, intent: Writing) -> None:
+    """A handle that was open for writing died with the daemon."""
+    if store.index.inode(intent.inode) is None:
+        batch = store.batch()
+        batch.written(intent.inode)
+        store.index.apply(batch)
+    elif not intent.closed and store.placement.home(intent.inode) == store.tops[UPLOADS]:
+        finalizing.interrupt(store, intent.inode)
+    else:
+        store.on_unsettled(intent.inode)
+
+
+def _drop(store: Store, key: int) -> None:
+    batch = store.batch()
+    batch.settle(key)
+    store.index.apply(batch)
+
+
+def _find(store: Store, spot: Spot, number: InodeNo, id: bytes = b"") -> At | None:
+    """Where `spot` is, if anything is there."""
+    try:
+        at = store.places.at(spot, number, id)
+        at.driver.stat(at.directory, at.name)
+    except (FileNotFoundError, NotADirectoryError, NotFound):
+        return None
+    return at
+
+
+def _is(at: At, backing: Backing | None) -> bool:
+    seen = at.driver.backing(at.directory, at.name)
+    return backing is not None and (seen.st_ino, seen.btime_ns) == (backing.st_ino, backing.btime_ns)
+
+
+def _holds(store: Store, spot: Spot, number: InodeNo, backing: Backing | None) -> bool:
+    """Whether the object that was meant is still at `spot`."""
+    at = _find(store, spot, number)
+    return at is not None and (backing is None or at.driver.stat(at.directory, at.name).st_ino == backing.st_ino)

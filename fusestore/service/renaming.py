@@ -1,0 +1,359 @@
+"""Renames: names change at once, always; whether a disk object moves with them depends on where it is.
+
+    bytes on the target's own root, which is a tree   ──► rename(2), as a recorded effect
+    bytes on another root of the same file system     ──► rename(2) too, and the move is over
+    an id root's own names                            ──► the index only
+    anything else                                     ──► the index only: the object becomes a ghost, and a move begins
+
+The kernel holds its rename mutex and both directories' locks while this runs, so nothing here copies (DESIGN 5).
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from fusestore.core.intents import Rename
+from fusestore.core.namespace import check_flags, check_name, check_parent, check_removable, check_replace
+from fusestore.core.placement import by_id
+from fusestore.errors import InvalidRequest, NotEmpty, NotFound
+from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Spot
+from fusestore.roots import identity
+from fusestore.service import adopting, ghosts, moving
+from fusestore.service.creating import prepare, touch_parent
+from fusestore.service.deciding import Decided
+from fusestore.service.discarding import carry_out, discard
+from fusestore.service.looking import fill, lookup
+from fusestore.service.removing import drop_name, empty_directory, spots_of_name
+
+if TYPE_CHECKING:
+    from fusestore.core.ports import Driver
+    from fusestore.model import Owner
+    from fusestore.service.places import At
+    from fusestore.service.store import Store
+
+NOREPLACE: Final = 1  # renameat2(2)
+EXCHANGE: Final = 2
+
+
+class Request(NamedTuple):
+    """A rename that the rules allow."""
+
+    inode: Inode
+    old_parent: InodeNo
+    old_name: bytes
+    parent: InodeNo
+    name: bytes
+    replaced: Inode | None
+    owner: Owner | None
+
+
+async def rename(
+    store: Store, old_parent: InodeNo, old_name: bytes, parent: InodeNo, name: bytes, flags: int, owner: Owner
+) -> None:
+    """Give an object another name, on the same root or on another.
+
+    Raises:
+        NotFound, AlreadyExists, NotADirectory, IsADirectory, NotEmpty, Protected, NameTooLong, BadName,
+        InvalidRequest (flags; an exchange between roots), NoRoom, RootReadOnly; OSError as the disk says.
+    """
+    check_flags(flags, NOREPLACE | EXCHANGE)
+    check_name(name)
+    if not flags & EXCHANGE:
+        await _refresh_target(store, parent, name)
+    inode = lookup(store, old_parent, old_name).inode
+    check_removable(inode.number, old_name, store.tops)
+    check_parent(store.index.inode(parent), name, store.tops)
+    try:
+        target: Inode | None = lookup(store, parent, name).inode
+    except NotFound:
+        target = None
+    store.writable(store.home_root(old_parent))
+    store.writable(store.home_root(parent))
+    if flags & EXCHANGE:
+        if target is None:
+            raise NotFound(name)
+        check_removable(target.number, name, store.tops)
+        _exchange(store, Request(inode, old_parent, old_name, parent, name, target, owner))
+        return
+    if target is not None:
+        check_removable(target.number, name, store.tops)
+        check_replace(inode, target, name, allowed=not flags & NOREPLACE)
+        if target.number == inode.number:
+            return  # two names of one file: rename(2) does nothing
+        if target.is_dir and store.index.has_dentries(target.number):
+            raise NotEmpty(name)
+    request = Request(inode, old_parent, old_name, parent, name, target, owner)
+    root = store.home_root(parent)
+    source = _disk_source(store, request)
+    if source is not None and _renames_on_disk(store, source, inode, root):
+        _on_disk(store, request, root)
+    else:
+        _in_index(store, request, root)
+
+
+async def _refresh_target(store: Store, parent: InodeNo, name: bytes) -> None:
+    """Learn what a directory that is to be replaced holds on its disk."""
+    number = store.index.dentry(parent, name)
+    inode = store.index.inode(number) if number is not None else None
+    if inode is not None and inode.is_dir:
+        await adopting.refresh(store, inode.number)
+
+
+def _disk_source(store: Store, request: Request) -> Spot | None:
+    """The physical name that belongs to the old name; None if there is none."""
+    spots = store.disk_spots(request.inode, store.placement.spots(request.inode.number))
+    if len(store.index.parents(request.inode.number)) == 1:
+        return spots[0] if len(spots) == 1 else None
+    home = store.home_root(request.old_parent)
+    spot = store.placement.spot_in(home.number, request.old_parent, request.old_name)
+    return spot if spot in spots and not spot.by_id else None
+
+
+def _renames_on_disk(store: Store, source: Spot, inode: Inode, root: Driver) -> bool:
+    """Whether rename(2) can bring the object at `source` to its new name on `root`."""
+    start = store.roots[source.root]
+    if not (start.online and root.online) or start.device != root.device:
+        return False
+    if start is root:
+        return root.layout is Layout.TREE
+    if len(store.index.parents(inode.number)) > 1:
+        return False
+    if inode.is_regular:
+        return True
+    if root.layout is not Layout.TREE or start.layout is not Layout.TREE:
+        return False
+    # A directory takes everything in it along; rows that place something on its root could be among that.
+    return not (inode.is_dir and (store.index.any_occupant(start.number) or store.index.any_skeleton(start.number)))
+
+
+def _on_disk(store: Store, request: Request, root: Driver) -> None:
+    """Rename with rename(2)."""
+    inode, replaced = request.inode, request.replaced
+    spot = store.placement.spot_in(root.number, request.parent, request.name)
+    if replaced is not None and replaced.is_dir:
+        empty_directory(store, replaced)
+    source = _disk_source(store, request)  # only now: it may have been a ghost in that very directory
+    assert source is not None
+    in_place = False
+    if replaced is not None and spot in store.placement.spots(replaced.number) and not spot.by_id:
+        going, _ = spots_of_name(store, replaced, request.parent, request.name)
+        in_place = spot in going
+        if not in_place:  # its last disk object, and it has a name on another root: the bytes stay
+            ghosts.relocate(store, replaced.number, spot, by_id(root.number))
+    if in_place or source == spot:  # a ghost that gets its old name back has no way to make for itself
+        at = store.places.at(spot, inode.number)
+    else:
+        at = prepare(store, spot, inode.number, inode.id)
+    start = store.places.at(source, inode.number)
+    intent = Rename(
+        inode=inode.number,
+        old_parent=request.old_parent,
+        old_name=request.old_name,
+        parent=request.parent,
+        name=request.name,
+        source=source,
+        spot=spot,
+        backing=_backing(inode, source, start),
+        replaced=replaced.number if replaced is not None else InodeNo(0),
+    )
+    try:
+        with Decided(store, intent, grows=True) as key:
+            if source != spot:
+                start.driver.rename(start.directory, start.name, at.directory, at.name, replace=in_place)
+    except OSError as error:
+        if error.errno == errno.EEXIST and not in_place:
+            adopting.adopt_name(store, request.parent, at)  # somebody else put it there: now it is known
+        raise
+    settle_rename(store, intent, key, owner=request.owner)
+
+
+def _backing(inode: Inode, source: Spot, at: At) -> Backing:
+    """The object that is renamed; the record knows it already, unless it was registered on another root."""
+    known = inode.backing
+    return known if known is not None and known.root == source.root else at.driver.backing(at.directory, at.name)
+
+
+def settle_rename(store: Store, intent: Rename, key: int, *, owner: Owner | None = None) -> None:
+    """Record a rename whose disk object has moved."""
+    inode = store.inode(intent.inode)
+    replaced = store.inode(intent.replaced) if intent.replaced else None
+    root = store.roots[intent.spot.root]
+    request = Request(inode, intent.old_parent, intent.old_name, intent.parent, intent.name, replaced, owner)
+    at = store.places.at(intent.spot, inode.number)
+    spots = tuple(intent.spot if spot == intent.source else spot for spot in store.placement.spots(inode.number))
+    old_root = store.roots[intent.source.root]
+    inode.backing = Backing(root.number, intent.backing.st_ino, intent.backing.btime_ns)  # rename(2) keeps the object
+    if old_root is not root and (inode.is_dir or inode.is_regular):
+        identity.write(root, at.directory, at.name, identity.Label(inode.id, inode.number, root.uuid, inode.backing))
+    # rename(2) moves the ctime; a record that lags behind would look like an outside change.
+    fill(inode, root.stat(at.directory, at.name), links=False)
+    if old_root is not root:
+        if inode.is_dir:
+            store.places.close()  # every directory below has changed its root
+        opened = store.files.get(inode.number)
+        if opened is not None:
+            opened.driver = root
+    _settle(store, request, spots, key=key)
+
+
+def _in_index(store: Store, request: Request, root: Driver) -> None:
+    """Rename in the index alone: within an id root, or across roots, where a move has to follow."""
+    inode = request.inode
+    spots = store.placement.spots(inode.number)
+    source = store.roots[spots[0].root]
+    if source is not root:
+        moving.check_room(store, inode, root)
+    if request.replaced is not None and request.replaced.is_dir:
+        empty_directory(store, request.replaced)
+    _settle(store, request, spots, key=None)
+
+
+def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int | None) -> None:
+    """One batch: the names, the placement, what was replaced, the move, the events.
+
+    Args:
+        spots: where the object is now.
+        key: of the intent, if a disk object was renamed.
+    """
+    inode, old_parent, old_name, parent, name, replaced, owner = request
+    number = inode.number
+    old_path = store.join(old_parent, old_name)
+    new_path = store.join(parent, name)
+    old_home = store.home_root(old_parent)
+    home = store.home_root(parent)
+    batch = store.batch(grows=key is None)  # what a disk has done already has to be recorded
+    if key is not None:
+        batch.settle(key)
+    discards = []
+    sent = False
+    if replaced is not None:
+        going, _ = spots_of_name(store, replaced, parent, name)
+        if replaced.is_dir:
+            going = (*going, *store.index.skeletons(replaced.number))
+        # rename(2) has put the new object where the old one was; in the id area each has a place of its own.
+        left = tuple(spot for spot in going if spot.by_id or spot not in spots)
+        discards = discard(store, batch, replaced, left)
+        sent = drop_name(store, batch, replaced, parent, name, owner=owner, replaced=True)
+    names = [each for each in store.index.parents(number) if each != (old_parent, old_name)]
+    names.append((parent, name))
+    batch.unlink(old_parent, old_name, number)
+    batch.link(parent, name, number)
+    batch.place(number, store.placement.row_for(spots, names), store.index.placement(number))
+    if key is None and not store.disk_spots(inode, spots):  # a disk object keeps its own, and did not change
+        inode.ctime_ns = time.time_ns()
+    batch.put_inode(inode)
+    is_dir = int(inode.is_dir)
+    if old_parent == parent:
+        touch_parent(store, batch, parent, links=-int(replaced is not None and replaced.is_dir))
+    else:
+        touch_parent(store, batch, old_parent, links=-is_dir)
+        touch_parent(store, batch, parent, links=is_dir - int(replaced is not None and replaced.is_dir))
+    store.event(
+        batch,
+        inode,
+        Operation.MOVE,
+        "renamed",
+        path=new_path,
+        root=home.name,
+        old_path=old_path or b"",
+        old_root=old_home.name,
+        owner=owner,
+    )
+    began = moving.follow(store, batch, inode, names, spots, old_home, home, old_path or b"", new_path or b"", owner)
+    store.index.apply(batch)
+    if inode.is_dir:
+        store.directory_changed()
+    if replaced is not None and replaced.is_dir:
+        store.directory_changed(replaced.number)
+    carry_out(store, discards)
+    if began or sent:
+        store.on_move()  # after the reply is on its way: this only wakes the mover
+
+
+def _exchange(store: Store, request: Request) -> None:
+    """Swap two names on one root.
+
+    Raises:
+        InvalidRequest: they are not both at home on the same root.
+    """
+    inode, old_parent, old_name, parent, name, other, _ = request
+    assert other is not None
+    root = store.home_root(parent)
+    settled = all(_is_at_rest(store, each) for each in (inode, other))
+    single = len(store.index.parents(inode.number)) == len(store.index.parents(other.number)) == 1
+    if store.home_root(old_parent) is not root or not settled or not single:
+        raise InvalidRequest("only two objects at rest on one root can be exchanged")
+    spots = store.placement.spots(inode.number), store.placement.spots(other.number)
+    intent: Rename | None = None
+    key = None
+    if root.layout is Layout.TREE:
+        start, end = store.places.at(spots[0][0], inode.number), store.places.at(spots[1][0], other.number)
+        backing = root.backing(start.directory, start.name)
+        intent = Rename(
+            inode.number,
+            old_parent,
+            old_name,
+            parent,
+            name,
+            spots[0][0],
+            spots[1][0],
+            backing,
+            other.number,
+            exchange=True,
+        )
+        with Decided(store, intent) as key:
+            root.exchange(start.directory, start.name, end.directory, end.name)
+    settle_exchange(store, request, key)
+
+
+def _is_at_rest(store: Store, inode: Inode) -> bool:
+    """Whether an object, and all that may be in it, is where its name says."""
+    number = inode.number
+    return store.placement.is_home(number) and not (inode.is_dir and moving.is_scattered(store, number))
+
+
+def settle_exchange(store: Store, request: Request, key: int | None) -> None:
+    """Record that two names have been swapped."""
+    inode, old_parent, old_name, parent, name, other, owner = request
+    assert other is not None
+    root = store.home_root(parent)
+    batch = store.batch()
+    if key is not None:
+        batch.settle(key)
+    batch.unlink(old_parent, old_name, inode.number)
+    batch.unlink(parent, name, other.number)
+    batch.link(parent, name, inode.number)
+    batch.link(old_parent, old_name, other.number)
+    for each, here, there in (
+        (inode, (old_parent, old_name), (parent, name)),
+        (other, (parent, name), (old_parent, old_name)),
+    ):
+        row = store.placement.row_for((store.placement.spot_in(root.number, *there),), [there])
+        batch.place(each.number, row, store.index.placement(each.number))
+        if root.layout is Layout.TREE:
+            at = store.places.at(store.placement.spot_in(root.number, *there), each.number)
+            fill(each, at.driver.stat(at.directory, at.name), links=False)
+        batch.put_inode(each)
+        paths = store.join(*here) or b"", store.join(*there) or b""
+        store.event(
+            batch,
+            each,
+            Operation.MOVE,
+            "renamed",
+            path=paths[1],
+            old_path=paths[0],
+            root=root.name,
+            old_root=root.name,
+            cause=Cause.USER,
+            owner=owner,
+        )
+        store.journal(batch, each, "rename", old=paths[0], new=paths[1], owner=owner)
+    if old_parent != parent:
+        shift = int(other.is_dir) - int(inode.is_dir)
+        touch_parent(store, batch, old_parent, links=shift)
+        touch_parent(store, batch, parent, links=-shift)
+    store.index.apply(batch)
+    if inode.is_dir or other.is_dir:
+        store.directory_changed()

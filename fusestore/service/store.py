@@ -1,0 +1,271 @@
+"""What every use case works on: the index, the roots, and what is open, in one object with no logic of its own.
+
+Everything here runs on the trio thread. A use case is plain `def` from its first index read to `apply`, so nothing
+can come between; where one must await, it reads again afterwards.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from fusestore.core.placement import Placement
+from fusestore.errors import Gone, NotFound, RootReadOnly
+from fusestore.index.batch import Batch
+from fusestore.model import (
+    MOUNT_ROOT,
+    Cause,
+    Event,
+    Inode,
+    InodeNo,
+    JournalEntry,
+    Layout,
+    MoveNo,
+    Operation,
+    Owner,
+    RootNo,
+    Spot,
+)
+from fusestore.roots.hashing import tagged
+from fusestore.service.discarding import Condemned
+from fusestore.service.openfiles import OpenFiles
+from fusestore.service.places import At, Places
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fusestore.config import Config
+    from fusestore.core.ports import Driver
+    from fusestore.index.store import Index
+
+log = structlog.get_logger()
+
+THREADS_PER_ROOT: Final = 16
+MEMORY: Final = 10_000  # directories whose paths are remembered
+
+
+class Store:
+    """One opened store.
+
+    Args:
+        index: opened; the store applies every change to it.
+        roots: by number; all roots that the config names.
+        tops: the directory in the mount that shows each root.
+    """
+
+    def __init__(
+        self, config: Config, index: Index, roots: Mapping[RootNo, Driver], tops: Mapping[InodeNo, RootNo]
+    ) -> None:
+        self.config = config
+        self.socket_path = config.socket
+        self.index = index
+        self.roots = roots
+        self.tops = tops
+        self.layouts = {number: root.layout for number, root in roots.items()}
+        self.placement = Placement(index, tops, self.layouts)
+        self.places = Places(index, self.placement, roots, tops)
+        self.files = OpenFiles()
+        self.orphans: dict[InodeNo, Inode] = {}  # without a name, but known to the kernel or open
+        self.lookups: Counter[InodeNo] = Counter()  # the kernel's lookup counts
+        # Of just closed files: the digest made in passing, and their size.
+        self.digests: dict[InodeNo, tuple[bytes, int]] = {}
+        self.condemned = Condemned()
+        self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
+        self.awaited: set[InodeNo] = set()  # files whose last writer's close a move is waiting for
+        # A hung disk holds up its own threads and nobody else's.
+        self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
+        self.reserved: dict[RootNo, dict[MoveNo, int]] = {number: {} for number in roots}  # bytes promised to moves
+        self.on_stale: Callable[[InodeNo], None] = lambda number: None  # attributes changed without a kernel request
+        self.on_stale_entry: Callable[[InodeNo, bytes], None] = lambda parent, name: None
+        # Content waits to be made durable and hashed.
+        self.on_unsettled: Callable[[InodeNo], None] = lambda number: None
+        self.on_move: Callable[[], None] = lambda: None  # there is a new move, or a reason to try one again
+        self._paths: dict[InodeNo, bytes] = {MOUNT_ROOT: b""}
+
+    # -- looking up -------------------------------------------------------------------------------------------------
+
+    def inode(self, number: InodeNo) -> Inode:
+        """The record of an inode, named or not.
+
+        Raises:
+            Gone
+        """
+        inode = self.index.inode(number) or self.orphans.get(number)
+        if inode is None:
+            raise Gone(number)
+        return inode
+
+    def path(self, number: InodeNo) -> bytes | None:
+        """A present path, relative to the mountpoint; None when no name leads there any more."""
+        known = self._paths.get(number)
+        if known is not None:
+            return known
+        names = self.index.parents(number)
+        return self.join(*names[0]) if names else None
+
+    def join(self, parent: InodeNo, name: bytes) -> bytes | None:
+        """The path of a name, existing or not."""
+        parts: list[bytes] = []
+        directory = parent
+        while (above := self._paths.get(directory)) is None:
+            names = self.index.parents(directory)
+            if not names:
+                return None
+            directory, part = names[0]
+            parts.append(part)
+        if parts:
+            above = b"/".join([above, *reversed(parts)] if above else reversed(parts))
+            if len(self._paths) > MEMORY:
+                self._paths = {MOUNT_ROOT: b""}
+            self._paths[parent] = above
+        return above + b"/" + name if above else name
+
+    def directory_changed(self, number: InodeNo | None = None) -> None:
+        """Drop what was worked out from directories' names and places; `number`: and the descriptors of this one.
+
+        For whoever renames, removes or carries a directory, after `apply`.
+        """
+        self._paths = {MOUNT_ROOT: b""}
+        self.placement.forget()
+        if number is not None:
+            self.places.forget(number)
+
+    def root_of(self, number: InodeNo) -> Driver | None:
+        """The root where an inode's bytes are, or would be; None above the roots."""
+        spots = self.placement.spots(number)
+        root = spots[0].root if spots else self.placement.home(number)
+        return self.roots[root] if root is not None else None
+
+    def place(self, number: InodeNo) -> At:
+        """Where an inode's bytes are read and written.
+
+        Raises:
+            Gone: it has no name any more; RootOffline.
+        """
+        spots = self.placement.spots(number)
+        if not spots:
+            raise Gone(number)
+        return self.places.at(spots[0], number)
+
+    def home_root(self, directory: InodeNo) -> Driver:
+        """The root that new names in `directory` belong to.
+
+        Raises:
+            NotFound: there is none: the directory has been removed.
+        """
+        home = self.placement.directory_home(directory)
+        if home is None:
+            raise NotFound(directory)
+        return self.roots[home]
+
+    def writable(self, root: Driver) -> Driver:
+        """Refuse what a root cannot take.
+
+        Raises:
+            RootReadOnly
+        """
+        if root.read_only:
+            raise RootReadOnly(root.name)
+        return root
+
+    def on_disk(self, inode: Inode, root: RootNo) -> bool:
+        """Whether an inode placed on `root` has an object on its disk; in an `id` root only regular files have."""
+        return inode.is_regular or self.layouts[root] is Layout.TREE
+
+    def disk_spots(self, inode: Inode, spots: tuple[Spot, ...]) -> tuple[Spot, ...]:
+        """Those of `spots` at which there is an object on a disk."""
+        return tuple(spot for spot in spots if self.on_disk(inode, spot.root))
+
+    # -- changing ---------------------------------------------------------------------------------------------------
+
+    def batch(self, *, grows: bool = False) -> Batch:
+        return Batch(grows=grows)
+
+    def event(
+        self,
+        batch: Batch,
+        inode: Inode,
+        operation: Operation,
+        kind: str,
+        *,
+        path: bytes | None,
+        root: str = "",
+        cause: Cause = Cause.USER,
+        owner: Owner | None = None,
+        old_path: bytes = b"",
+        old_root: str = "",
+        move: int = 0,
+        detail: str = "",
+    ) -> None:
+        """Add the event of a change to its batch."""
+        batch.event(
+            Event(
+                operation=operation,
+                kind=kind,
+                inode=inode.number,
+                id=inode.id,
+                type=stat.S_IFMT(inode.mode),
+                path=path or b"",
+                root=root,
+                version=inode.version,
+                size=inode.size,
+                mtime_ns=inode.mtime_ns,
+                cause=cause,
+                old_path=old_path,
+                old_root=old_root,
+                hash=tagged(inode.hash_algorithm, inode.current_hash),
+                uid=owner.uid if owner else -1,
+                pid=owner.pid if owner else 0,
+                move=move,
+                detail=detail,
+            )
+        )
+
+    def journal(
+        self,
+        batch: Batch,
+        inode: Inode,
+        command: str,
+        outcome: str = "done",
+        *,
+        old: bytes = b"",
+        new: bytes = b"",
+        old_root: str = "",
+        new_root: str = "",
+        owner: Owner | None = None,
+        move: int = 0,
+    ) -> None:
+        """Add a line of history to a batch."""
+        batch.journal(
+            inode.id,
+            JournalEntry(
+                time_ns=time.time_ns(),
+                command=command,
+                outcome=outcome,
+                old=old,
+                new=new,
+                old_root=old_root,
+                new_root=new_root,
+                uid=owner.uid if owner else -1,
+                pid=owner.pid if owner else 0,
+                move=move,
+                version=inode.version,
+                hash=tagged(inode.hash_algorithm, inode.current_hash),
+            ),
+        )
+
+    def held(self, number: InodeNo) -> bool:
+        """Whether the kernel or a handle still refers to an inode that has no name."""
+        return number in self.lookups or number in self.files
+
+    def close(self, *, clean: bool) -> None:
+        """Close what is open: directories, roots, the index. `clean`: the run ended in order."""
+        self.places.close()
+        for root in self.roots.values():
+            root.close()
+        self.index.close(clean=clean)

@@ -1,0 +1,176 @@
+"""Extended attributes: the object's own, and the virtual ones that tell what the index knows.
+
+    user.fusestore.id .hash .version .root .state .path .name .socket     read-only, not listed by listxattr
+
+An object on a disk keeps its own attributes there, so that they travel with it and are readable without us; those of
+objects that are only in the index are rows. `user.fusestore` itself is the label on the disk (`roots.identity`) and
+hidden.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from fusestore.core.intents import Attributes
+from fusestore.errors import NoAttribute, NotSupported, Protected
+from fusestore.model import Inode, InodeNo, Layout, Operation, State
+from fusestore.roots.hashing import tagged
+from fusestore.roots.identity import IDENTITY_XATTR
+from fusestore.service.attributes import settle_attributes
+from fusestore.service.deciding import Decided
+from fusestore.service.places import At
+
+if TYPE_CHECKING:
+    from fusestore.model import Owner
+    from fusestore.service.store import Store
+
+VIRTUAL: Final = b"user.fusestore."
+# Asked before every write; there are none here, because a file capability does not survive a move to any root.
+CAPABILITY: Final = b"security.capability"
+# The kernel checks rights by mode alone here. An ACL that is stored and not obeyed would be a lie; tools that are told
+# so set the mode instead.
+ACLS: Final = b"system."
+
+
+def get(store: Store, number: InodeNo, name: bytes) -> bytes:
+    """The value of an attribute.
+
+    Raises:
+        NoAttribute, NotFound, RootOffline; OSError as the disk says.
+    """
+    if name == CAPABILITY:
+        raise NoAttribute(name)
+    if name.startswith(VIRTUAL):
+        value = _virtual(store, store.inode(number), name[len(VIRTUAL) :])
+        if value is None:
+            raise NoAttribute(name)
+        return value
+    if name == IDENTITY_XATTR:
+        raise NoAttribute(name)
+    if name.startswith(ACLS):
+        raise NotSupported(name)
+    at = _place(store, number)
+    if at is None:
+        stored = store.index.xattr(number, name)
+        if stored is None:
+            raise NoAttribute(name)
+        return stored
+    try:
+        return at.driver.getxattr(at.directory, at.name, name)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise NoAttribute(name) from None
+        raise
+
+
+def names(store: Store, number: InodeNo) -> list[bytes]:
+    """The names of the object's own attributes."""
+    at = _place(store, number)
+    if at is None:
+        return store.index.xattrs(number)
+    stored = at.driver.listxattr(at.directory, at.name)
+    return [name for name in stored if name != IDENTITY_XATTR and not name.startswith(ACLS)]
+
+
+def put(store: Store, number: InodeNo, name: bytes, value: bytes, owner: Owner) -> None:
+    """Set an attribute.
+
+    Raises:
+        Protected: it is one of ours; NotSupported: a file capability or an ACL; NotFound; OSError as the disk says.
+    """
+    _change(store, number, name, value, owner)
+
+
+def remove(store: Store, number: InodeNo, name: bytes, owner: Owner) -> None:
+    """Remove an attribute.
+
+    Raises:
+        NoAttribute, and as for `put`.
+    """
+    _change(store, number, name, None, owner)
+
+
+def _change(store: Store, number: InodeNo, name: bytes, value: bytes | None, owner: Owner) -> None:
+    if name.startswith(VIRTUAL) or name == IDENTITY_XATTR:
+        raise Protected(name)
+    if name == CAPABILITY or name.startswith(ACLS):
+        raise NotSupported(name)
+    inode = store.inode(number)
+    if number in store.orphans:
+        raise NotSupported(name)  # neither the index nor a disk has a place for it any more
+    at = _place(store, number)
+    if at is None:
+        _change_in_index(store, inode, name, value, owner)
+        return
+    store.writable(at.driver)
+    try:
+        with Decided(store, Attributes(number), grows=value is not None) as key:
+            if value is None:
+                at.driver.removexattr(at.directory, at.name, name)
+            else:
+                at.driver.setxattr(at.directory, at.name, name, value, 0)
+    except OSError as error:
+        if error.errno == errno.ENODATA:
+            raise NoAttribute(name) from None
+        raise
+    settle_attributes(store, inode, key, owner=owner)
+
+
+def _change_in_index(store: Store, inode: Inode, name: bytes, value: bytes | None, owner: Owner) -> None:
+    number = inode.number
+    if value is None and store.index.xattr(number, name) is None:
+        raise NoAttribute(name)
+    if name.startswith(b"user.") and not (inode.is_dir or inode.is_regular):
+        raise Protected(name)  # as on a disk (xattr(7))
+    batch = store.batch(grows=value is not None)
+    batch.xattr(number, name, value)
+    driver = store.root_of(number)
+    store.event(
+        batch,
+        inode,
+        Operation.UPDATE,
+        "attributes",
+        path=store.path(number),
+        root=driver.name if driver else "",
+        owner=owner,
+    )
+    store.index.apply(batch)
+
+
+def _place(store: Store, number: InodeNo) -> At | None:
+    """Where the disk object is; None when there is none."""
+    inode = store.inode(number)
+    if number in store.orphans:
+        return None
+    top = store.tops.get(number)
+    if top is not None:
+        driver = store.roots[top]
+        return At(driver, driver.top, b".") if driver.layout is Layout.TREE else None
+    spots = store.disk_spots(inode, store.placement.spots(number))
+    return store.places.at(spots[0], number) if spots else None
+
+
+def _virtual(store: Store, inode: Inode, key: bytes) -> bytes | None:
+    match key:
+        case b"id":
+            return str(uuid.UUID(bytes=inode.id)).encode()
+        case b"hash":
+            return tagged(inode.hash_algorithm, inode.current_hash).encode() or None
+        case b"version":
+            return str(inode.version).encode()
+        case b"state":
+            return State(inode.state).name.lower().encode()
+        case b"root":
+            driver = store.root_of(inode.number)
+            return driver.name.encode() if driver else None
+        case b"path":
+            return store.path(inode.number)
+        case b"name":
+            parents = store.index.parents(inode.number)
+            return parents[0][1] if parents else None
+        case b"socket":
+            return os.fsencode(store.socket_path)
+    return None

@@ -1,0 +1,278 @@
+"""A death at the n-th step for every n: before each change of the index and each effect on a disk, while scenarios run.
+
+Whatever was interrupted is done or not done, never half; what was acknowledged is there, what was removed is not, and
+the store goes on from there to the same end. The scenario that dies nowhere says what each state has to look like.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from fusestore.errors import IndexFull
+from fusestore.model import InodeNo, Outside
+from fusestore.service.renaming import EXCHANGE, NOREPLACE
+from tests.support.byhand import by_hand
+from tests.support.opened import Opened, two_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from fusestore.index.batch import Batch
+    from fusestore.service.store import Store
+
+    Step = Callable[[Opened], object]
+
+EFFECTS: Final = (
+    "create", "mkdir", "mknod", "symlink", "link", "unlink", "rmdir", "rename", "exchange", "chmod", "chown", "utime",
+    "setxattr", "removexattr", "sync",
+)  # fmt: skip
+State = dict[str, tuple[InodeNo, int, int, str | bytes]]  # see `Proofs.snapshot`
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Death:
+    """Counts the steps of a store and ends it before one of them; nothing is done any more from then on."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.steps = 0
+
+    def await_in(self, store: Store) -> None:
+        """Stand between the store and its index and disks."""
+        for name in ("apply", "sync_log"):
+            setattr(store.index, name, self._counted(getattr(store.index, name)))
+        for root in store.roots.values():
+            for name in EFFECTS:
+                setattr(root, name, self._counted(getattr(root, name)))
+
+    def _counted(self, step: Callable[..., object]) -> Callable[..., object]:
+        def counted(*args: object, **named: object) -> object:
+            self.steps += 1
+            if self.steps >= self.at:
+                raise Killed
+            return step(*args, **named)
+
+        return counted
+
+
+def touch(path: str) -> Step:
+    return lambda opened: opened.write(path, b"")
+
+
+def append(path: str, data: bytes) -> Step:
+    """One write at the end: all of it or none of it."""
+
+    def step(opened: Opened) -> None:
+        fh = opened.open_file(path, write=True)
+        opened.write_at(fh, data, opened.stat(path).size)
+        opened.release(fh)
+
+    return step
+
+
+def mkdir(path: str) -> Step:
+    return lambda opened: opened.mkdir(path)
+
+
+def symlink(path: str) -> Step:
+    return lambda opened: opened.symlink(path, "to/somewhere")
+
+
+def link(old: str, new: str) -> Step:
+    return lambda opened: opened.link(old, new)
+
+
+def unlink(path: str) -> Step:
+    return lambda opened: opened.unlink(path)
+
+
+def rmdir(path: str) -> Step:
+    return lambda opened: opened.rmdir(path)
+
+
+def rename(old: str, new: str, flags: int = 0) -> Step:
+    return lambda opened: opened.rename(old, new, flags)
+
+
+def chmod(path: str, mode: int) -> Step:
+    return lambda opened: opened.set(path, mode=mode)
+
+
+def steps(count: int) -> Step:
+    """The moves go on a little."""
+    return lambda opened: opened.step(count)
+
+
+def rest(opened: Opened) -> None:
+    opened.rest()
+
+
+HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"
+
+SCENARIOS: Final[dict[str, list[Step]]] = {
+    "names on one root": [
+        mkdir(f"{HOT}/d"), touch(f"{HOT}/d/a"), append(f"{HOT}/d/a", b"first"), chmod(f"{HOT}/d/a", 0o600),
+        link(f"{HOT}/d/a", f"{HOT}/b"), symlink(f"{HOT}/d/s"), rename(f"{HOT}/b", f"{HOT}/c"), touch(f"{HOT}/e"),
+        append(f"{HOT}/e", b"other"), rename(f"{HOT}/e", f"{HOT}/c"), rename(f"{HOT}/c", f"{HOT}/d/s", EXCHANGE),
+        mkdir(f"{HOT}/empty"), rename(f"{HOT}/d", f"{HOT}/empty"), rest, unlink(f"{HOT}/empty/a"),
+        unlink(f"{HOT}/empty/s"), rmdir(f"{HOT}/empty"), unlink(f"{HOT}/c"),
+    ],
+    "uploads and back": [
+        mkdir("uploads/d"), touch("uploads/d/a"), append("uploads/d/a", b"up"), link("uploads/d/a", "uploads/b"),
+        touch("uploads/c"), append("uploads/c", b"replaced"), rename("uploads/b", "uploads/c"),
+        rename("uploads/d", f"{HOT}/d", NOREPLACE), rest, touch(f"{HOT}/d/n"), append(f"{HOT}/d/n", b"new"),
+        rename(f"{HOT}/d/n", "uploads/n"), rename("uploads/n", f"{WARM}/n"), symlink("uploads/s"),
+        rename("uploads/s", f"{COLD}/s"), rest, rename(f"{COLD}/s", "uploads/s"), rest,
+        rename(f"{HOT}/d", "uploads/e"), rest, unlink("uploads/e/a"), unlink("uploads/c"), rmdir("uploads/e"),
+    ],
+    "a tree on its way": [
+        mkdir(f"{HOT}/t"), mkdir(f"{HOT}/t/u"), touch(f"{HOT}/t/a"), append(f"{HOT}/t/a", b"a"),
+        link(f"{HOT}/t/a", f"{HOT}/t/u/b"), symlink(f"{HOT}/t/u/s"), touch(f"{HOT}/t/u/c"),
+        append(f"{HOT}/t/u/c", b"ccc"), rename(f"{HOT}/t", f"{COLD}/t"), touch(f"{COLD}/t/u/new"),
+        append(f"{COLD}/t/u/new", b"new"), steps(9), rename(f"{COLD}/t/u/c", f"{COLD}/t/u/new"),
+        append(f"{COLD}/t/a", b"more"), steps(9), unlink(f"{COLD}/t/u/b"), rename(f"{COLD}/t/u", f"{HOT}/u"),
+        steps(12), rename(f"{HOT}/u", f"{COLD}/t/u"), rest, rename(f"{COLD}/t", f"{WARM}/t"), rest,
+        rename(f"{WARM}/t", f"{HOT}/t"), rest,
+    ],
+    "ghosts make way": [
+        mkdir(f"{HOT}/d"), mkdir(f"{HOT}/d/e"), touch(f"{HOT}/d/e/a"), append(f"{HOT}/d/e/a", b"old"),
+        rename(f"{HOT}/d/e", f"{COLD}/e"), rmdir(f"{HOT}/d"), touch(f"{HOT}/d"), mkdir(f"{COLD}/e/f"), steps(4),
+        rename(f"{COLD}/e/a", f"{HOT}/a"), rmdir(f"{COLD}/e/f"), rmdir(f"{COLD}/e"), rest,
+        link(f"{HOT}/a", f"{HOT}/b"), rename(f"{HOT}/a", f"{COLD}/a"), rest, touch(f"{HOT}/a"), unlink(f"{HOT}/b"),
+        rest, mkdir(f"{COLD}/k"), rename(f"{COLD}/a", f"{COLD}/k/a"), rename(f"{COLD}/k", f"{HOT}/k"),
+        mkdir(f"{COLD}/k"), rename(f"{HOT}/k/a", f"{COLD}/k/a"), rename(f"{COLD}/k", f"{HOT}/l"),
+        rename(f"{HOT}/l", f"{WARM}/l"), steps(3), rmdir(f"{HOT}/k"),
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[tuple[Path, Path]]:
+    with two_devices() as folders, by_hand():
+        yield folders
+
+
+@contextlib.contextmanager
+def founded(devices: tuple[Path, Path], outside: Outside) -> Iterator[Opened]:
+    opened = Opened(*devices, outside=outside)
+    try:
+        yield opened
+    finally:
+        opened.close()
+        opened.remove()
+
+
+def states_of(scenario: list[Step], devices: tuple[Path, Path], outside: Outside) -> list[State]:
+    """What is to be seen before the first step and after each."""
+    with founded(devices, outside) as opened:
+        states = [opened.snapshot()]
+        for step in scenario:
+            step(opened)
+            opened.check()
+            states.append(opened.snapshot())
+        opened.rest()
+        opened.check()
+        opened.assert_at_home()
+        return states
+
+
+def without_numbers(state: State) -> dict[str, tuple[int, int, str | bytes]]:
+    return {path: what[1:] for path, what in state.items()}
+
+
+def dies(opened: Opened, scenario: list[Step], at: int) -> int | None:
+    """Run a scenario up to its death; returns the step that was cut off, None if it ran through."""
+    death = Death(at)
+    death.await_in(opened.store)
+    for number, step in enumerate(scenario):
+        try:
+            step(opened)
+        except Killed:
+            return number
+    return None
+
+
+class Shortage:
+    """Refuses one batch that makes the index grow, the n-th, as an index without room does."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.batches = 0
+
+    def begin_in(self, store: Store) -> None:
+        apply = store.index.apply
+
+        def short(batch: Batch) -> None:
+            self.batches += batch.grows
+            if batch.grows and self.batches == self.at:
+                raise IndexFull
+            apply(batch)
+
+        store.index.apply = short  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_an_index_that_is_full_for_a_moment_refuses_a_change_as_a_whole(devices: tuple[Path, Path], name: str) -> None:
+    scenario = SCENARIOS[name]
+    states = states_of(scenario, devices, Outside.NONE)
+    for at in range(1, 2000):
+        with founded(devices, Outside.NONE) as opened:
+            shortage = Shortage(at)
+            shortage.begin_in(opened.store)
+            for number, step in enumerate(scenario):
+                try:
+                    step(opened)
+                except IndexFull:
+                    opened.check()
+                    assert opened.snapshot() == states[number], f"shortage {at} in step {number}"
+                    step(opened)
+            opened.rest()
+            batches = shortage.batches
+            opened.check()
+            opened.assert_at_home()
+            assert without_numbers(opened.snapshot()) == without_numbers(states[-1])
+        if batches < at:
+            return
+    raise AssertionError("the scenario never ran through")
+
+
+@pytest.mark.parametrize("outside", [Outside.NONE, pytest.param(Outside.WRITERS, marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_death_at_any_step_leaves_the_state_before_or_after_it(
+    devices: tuple[Path, Path], name: str, outside: Outside
+) -> None:
+    scenario = SCENARIOS[name]
+    states = states_of(scenario, devices, outside)
+    for at in range(1, 2000):
+        with founded(devices, outside) as opened:
+            cut_off = dies(opened, scenario, at)
+            if cut_off is None:
+                return
+            opened.crash()
+            with contextlib.suppress(Killed):  # recovery may die too
+                opened.open(wrap=Death(at % 6 + 1).await_in)
+            opened.crash()
+            opened.open()
+            opened.check()
+            seen = opened.snapshot()
+            before, after = states[cut_off], states[cut_off + 1]
+            assert seen in (before, after), f"death {at} in step {cut_off}"
+            rest_of_it = scenario[cut_off + (seen == after) :]
+            if at % 2:  # half of the time the moves end first
+                opened.rest()
+                opened.assert_at_home()
+                assert opened.snapshot() == seen, f"death {at} in step {cut_off}"
+            for step in rest_of_it:
+                step(opened)
+            opened.rest()
+            opened.check()
+            opened.assert_at_home()
+            assert without_numbers(opened.snapshot()) == without_numbers(states[-1])
+    raise AssertionError("the scenario never ran through")

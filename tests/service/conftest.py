@@ -1,0 +1,44 @@
+"""A store without a kernel for each test, with its disks proven clean afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fusestore.model import Outside
+from tests.support.byhand import by_hand
+from tests.support.opened import Opened, two_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="session")
+def devices() -> Iterator[tuple[Path, Path]]:
+    with two_devices() as folders:
+        yield folders
+
+
+def _run(devices: tuple[Path, Path], outside: Outside) -> Iterator[Opened]:
+    with by_hand():
+        opened = Opened(*devices, outside=outside)
+        try:
+            yield opened
+            opened.check()
+            opened.close()
+        finally:
+            opened.remove()
+
+
+@pytest.fixture
+def opened(devices: tuple[Path, Path]) -> Iterator[Opened]:
+    """Nobody else writes on its roots."""
+    yield from _run(devices, Outside.NONE)
+
+
+@pytest.fixture
+def shared(devices: tuple[Path, Path]) -> Iterator[Opened]:
+    """Others write on its roots hot, warm and cold."""
+    yield from _run(devices, Outside.WRITERS)

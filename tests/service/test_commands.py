@@ -1,0 +1,158 @@
+"""The commands against a served socket, as subprocesses: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from fusestore.control.server import serve
+from tests.service.fake_queries import ID, FakeQueries
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(90)
+VERBS = ["init", "mount", "umount", "status", "stat", "where", "history", "events", "moves", "wait", "verify", "check"]
+
+
+class Commands:
+    """Runs `fusestore` beside the server it asks."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.queries = FakeQueries()
+
+    async def run(self, *arguments: str, code: int = 0) -> str:
+        environment = {**os.environ, "FUSESTORE_SOCKET": str(self.path), "PYTHONPATH": os.getcwd(), "COLUMNS": "80"}
+        done = await trio.run_process(
+            [sys.executable, "-c", "import sys; from fusestore.cli.main import main; sys.exit(main())", *arguments],
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env=environment,
+        )
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        assert b"Traceback" not in done.stderr
+        return (done.stderr if code else done.stdout).decode()
+
+    async def json(self, *arguments: str) -> Any:
+        return json.loads(await self.run(*arguments, "--json"))
+
+
+@pytest.fixture
+async def commands(tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> Commands:
+    commands = Commands(tmp_path_factory.mktemp("c") / "control.sock")
+    await nursery.start(serve, commands.path, commands.queries)
+    return commands
+
+
+async def test_status_shows_a_table_for_people_and_json_for_programs(commands: Commands) -> None:
+    text = await commands.run("status")
+    assert "/mnt/lab" in text
+    assert "1.0 GiB" in text
+    assert (await commands.json("status"))["roots"][0]["name"] == "main"
+
+
+async def test_an_object_is_shown_by_its_id(commands: Commands) -> None:
+    assert (await commands.json("stat", ID))["path"] == "uploads/a"
+    text = await commands.run("stat", ID)
+    assert ID in text
+    assert "0644" in text
+    assert "/disk/300" in await commands.run("where", ID)
+    assert await commands.json("history", ID) == []
+
+
+async def test_what_is_neither_in_a_mount_nor_an_id_is_a_usage_error(commands: Commands, tmp_path: Path) -> None:
+    assert "is not inside a mount" in await commands.run("stat", str(tmp_path / "x"), code=2)
+    assert "give PATH|ID or --root" in await commands.run("verify", code=2)
+    assert "give a path" in await commands.run("wait", code=2)
+
+
+async def test_an_unknown_id_ends_with_one_line_and_status_1(commands: Commands) -> None:
+    assert (await commands.run("stat", "0123456789abcdef", code=1)).count("\n") == 1
+
+
+async def test_events_prints_the_log_a_line_each_across_pages(commands: Commands) -> None:
+    commands.queries.happen(2500)
+    lines = (await commands.run("events", "--since", "10", "--json")).splitlines()
+    assert [json.loads(line)["seq"] for line in lines] == list(range(11, 2501))
+    assert len((await commands.run("events")).splitlines()) == 2500
+    commands.queries.cut(2000)
+    assert "are missing" in await commands.run("events", "--since", "10", code=1)
+    assert len((await commands.run("events")).splitlines()) == 501
+
+
+async def test_events_follow_prints_each_as_it_happens_and_ends_with_the_daemon(commands: Commands) -> None:
+    commands.queries.happen(3)
+    script = "import sys; from fusestore.cli.main import main; sys.exit(main())"
+    follower = await trio.lowlevel.open_process(
+        [sys.executable, "-c", script, "events", "--follow", "--json", "--socket", str(commands.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    assert follower.stdout is not None
+    received = b""
+    with trio.fail_after(30):
+        for count in (3, 4, 5):
+            while received.count(b"\n") < count:
+                received += await follower.stdout.receive_some()
+            commands.queries.happen()
+    follower.terminate()
+    await follower.wait()
+    assert [json.loads(line)["seq"] for line in received.splitlines()][:5] == [1, 2, 3, 4, 5]
+
+
+async def test_wait_ends_well_when_moves_are_over_and_badly_when_one_is_stuck(commands: Commands) -> None:
+    commands.queries.let_go.set()
+    assert await commands.json("wait", "--all") == {"moves": []}
+    stuck = {
+        "number": 4,
+        "state": "waiting",
+        "reason": "conflict",
+        "path": "resources/main/[bold]\udcff\n",
+        "source": "uploads",
+        "target": "main",
+        "files_done": 1,
+        "files_total": 2,
+        "bytes_done": 10,
+        "bytes_total": 2048,
+        "created_ns": 1_700_000_000_000_000_000,
+    }
+    commands.queries.stuck = [stuck]
+    await commands.run("wait", "4", code=1)
+    assert "resources/main/[bold]\\xff\\n" in await commands.run("moves")
+    assert (await commands.json("moves"))[0]["path"] == stuck["path"]
+
+
+async def test_wait_gives_up_after_its_time(commands: Commands) -> None:
+    assert "not over after" in await commands.run("wait", "--all", "--timeout", "0.1", code=1)
+
+
+async def test_verify_names_what_is_bad_and_ends_with_status_1(commands: Commands) -> None:
+    await commands.run("verify", "--root", "main", code=1)
+
+
+async def test_no_daemon_has_its_own_status(commands: Commands, tmp_path: Path) -> None:
+    assert "no daemon answers" in await commands.run("status", "--socket", str(tmp_path / "none"), code=6)
+
+
+async def test_every_verb_has_help_with_an_example(commands: Commands) -> None:
+    for verb in VERBS:
+        assert "Example:" in await commands.run(verb, "--help")
+    assert "Example:" in await commands.run("root", "add", "--help")
+
+
+def test_help_loads_nothing_slow() -> None:
+    script = (
+        "import sys; from fusestore.cli.main import main; sys.argv = ['fusestore', '--help']; main();"
+        "print(*{'trio', 'rich', 'lmdb', 'pyfuse3'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)
+    assert done.stderr.split() == []

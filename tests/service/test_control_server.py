@@ -1,0 +1,494 @@
+"""The control socket under real clients: every request answered once, every event seen once, nobody held up."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from structlog.testing import capture_logs
+
+from fusestore.control import address, connection, methods
+from fusestore.control.client import Client, StreamLost
+from fusestore.control.methods import Role
+from fusestore.control.server import serve
+from fusestore.control.table import COLLECTIONS
+from fusestore.errors import ControlError, NoDaemon, StoreError
+from tests.service.fake_queries import ID, FakeQueries
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class Peer:
+    """A client with its own view of the wire."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self._received = b""
+
+    async def send(self, *messages: dict[str, Any] | bytes) -> None:
+        lines = [m if isinstance(m, bytes) else json.dumps(m).encode() + b"\n" for m in messages]
+        await self.stream.send_all(b"".join(lines))
+
+    async def receive(self) -> dict[str, Any] | None:
+        """The next message; None when the server hung up."""
+        with trio.fail_after(10):
+            while b"\n" not in self._received:
+                data = await self.stream.receive_some(65536)
+                if not data:
+                    return None
+                self._received += data
+        line, _, self._received = self._received.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    async def ask(self, method: str, tid: int | str = 1, **data: Any) -> dict[str, Any]:
+        collection, _, name = method.partition(".")
+        await self.send({"tid": tid, "collectionName": collection, "methodName": name, "data": data})
+        message = await self.receive()
+        assert message is not None
+        return message
+
+    async def seqs(self, count: int) -> list[int]:
+        return [message["seq"] for _ in range(count) if (message := await self.receive())]
+
+
+class World:
+    """A served store."""
+
+    def __init__(self, path: Path, nursery: trio.Nursery) -> None:
+        self.path = path
+        self.nursery = nursery
+        self.queries = FakeQueries()
+
+    @asynccontextmanager
+    async def peer(self) -> AsyncIterator[Peer]:
+        async with await trio.open_unix_socket(self.path) as stream:
+            yield Peer(stream)
+
+
+@pytest.fixture
+async def world(short_path: Path, nursery: trio.Nursery) -> World:
+    world = World(short_path / "control.sock", nursery)
+    await nursery.start(serve, world.path, world.queries)
+    return world
+
+
+@pytest.fixture
+def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+async def until(condition: Any) -> None:
+    with trio.fail_after(10):
+        while not condition():
+            await trio.lowlevel.checkpoint()
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_request_is_answered_with_its_tid(world: World) -> None:
+    async with world.peer() as peer:
+        assert await peer.ask("dispatcher.ping", tid="abc") == {"tid": "abc", "success": True, "data": "pong"}
+        hello = (await peer.ask("dispatcher.hello"))["data"]
+        assert (hello["role"], hello["pid"], hello["mountpoint"]) == ("admin", os.getpid(), "/mnt/lab")
+
+
+async def test_a_record_is_found_by_path_and_by_id_and_names_of_any_bytes_survive(world: World) -> None:
+    async with world.peer() as peer:
+        by_path = (await peer.ask("files.get", path="/uploads/a"))["data"]
+        assert by_path == (await peer.ask("files.get", id=ID))["data"]
+        assert (await peer.ask("files.get", path="uploads/\udcff\u00e9"))["data"]["path"] == "uploads/\udcff\u00e9"
+
+
+async def test_describe_lists_every_method_with_its_arguments_and_role(world: World) -> None:
+    async with world.peer() as peer:
+        table = (await peer.ask("dispatcher.describe"))["data"]
+    assert {name: set(of) for name, of in table.items()} == {name: set(of) for name, of in COLLECTIONS.items()}
+    assert table["files"]["get"]["arguments"]["path"] == {"type": "str | null", "required": False}
+    assert table["dispatcher"]["shutdown"]["role"] == "admin"
+    assert all(method["help"] for of in table.values() for method in of.values())
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "code"),
+    [
+        ("nonsense.get", {}, "unknown_collection"),
+        ("files.nonsense", {}, "unknown_method"),
+        ("files.get", {}, "bad_data"),
+        ("files.get", {"path": "uploads/a", "id": ID}, "bad_data"),
+        ("files.get", {"path": 7}, "bad_data"),
+        ("files.get", {"surprise": 7}, "bad_data"),
+        ("files.get", {"path": "\ud800"}, "bad_data"),
+        ("files.get", [1], "bad_data"),
+        ("files.get", "uploads/a", "bad_data"),
+        ("files.get", {"path": "uploads/none"}, "not_found"),
+        ("moves.wait", {"path": "uploads/a", "move": 3}, "bad_data"),
+        ("events.list", {"since": -1}, "bad_data"),
+        ("events.list", {"since": 5}, "lost"),
+        ("events.listen", {"since": "yesterday"}, "bad_data"),
+    ],
+)
+async def test_each_mistake_gets_one_error_reply(world: World, method: str, data: Any, code: str) -> None:
+    collection, _, name = method.partition(".")
+    async with world.peer() as peer:
+        await peer.send({"tid": 5, "collectionName": collection, "methodName": name, "data": data})
+        reply = await peer.receive()
+        assert reply is not None
+        assert (reply["tid"], reply["success"], reply["error"]["code"]) == (5, False, code)
+        assert set(reply["error"]) == {"code", "errno", "path", "text", "hint"}
+        assert (await peer.ask("dispatcher.ping"))["success"]
+
+
+async def test_a_crash_in_a_method_is_an_error_reply_and_a_traceback_in_the_log(world: World) -> None:
+    async with world.peer() as peer:
+        with capture_logs() as logged:
+            reply = await peer.ask("files.get", path="crash")
+        assert reply["error"]["code"] == "internal"
+        assert isinstance(logged[0]["exc_info"], ZeroDivisionError)
+        assert (await peer.ask("dispatcher.ping"))["success"]
+
+
+async def test_bad_lines_get_one_error_each_and_the_connection_goes_on(world: World) -> None:
+    async with world.peer() as peer:
+        for line in (b"garbage\n", b"\xff\xfe\n", b"{}\n", b"[]\n", b"[" * 100_000 + b"\n"):
+            await peer.send(line)
+            reply = await peer.receive()
+            assert reply is not None
+            assert reply["success"] is False
+        assert (await peer.ask("dispatcher.ping", tid=9))["tid"] == 9
+
+
+async def test_a_line_of_100_megabytes_gets_one_error(world: World) -> None:
+    async with world.peer() as peer:
+        for _ in range(100):
+            await peer.send(b"x" * 1_000_000)
+        await peer.send(b"\n")
+        reply = await peer.receive()
+        assert reply is not None
+        assert reply["error"]["code"] == "line_too_long"
+        assert (await peer.ask("dispatcher.ping", tid=9))["tid"] == 9
+
+
+async def test_many_requests_at_once_are_each_answered_once_and_in_order(world: World) -> None:
+    async with world.peer() as peer:
+        requests = [{"tid": n, "collectionName": "dispatcher", "methodName": "ping"} for n in range(2000)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(peer.send, *requests)
+            tids = [message["tid"] for _ in requests if (message := await peer.receive())]
+        assert tids == list(range(2000))
+
+
+async def test_a_long_request_reports_progress_and_others_go_on_meanwhile(world: World) -> None:
+    async with world.peer() as peer:
+        await peer.send({"tid": "w", "collectionName": "moves", "methodName": "wait"})
+        assert await peer.receive() == {"tid": "w", "progress": {"done": 1, "total": 2, "unit": "files"}}
+        assert (await peer.ask("dispatcher.ping", tid=2))["tid"] == 2
+        world.queries.let_go.set()
+        assert await peer.receive() == {"tid": "w", "success": True, "data": {"moves": []}}
+
+
+async def test_more_long_requests_than_allowed_get_an_error_and_nobody_waits(world: World) -> None:
+    async with world.peer() as peer:
+        request = {"collectionName": "moves", "methodName": "wait"}
+        await peer.send(*({"tid": n, **request} for n in range(connection.LONG_MAX + 1)))
+        messages = [await peer.receive() for _ in range(connection.LONG_MAX + 1)]
+        errors = [message for message in messages if message and "error" in message]
+        assert [(e["tid"], e["error"]["code"]) for e in errors] == [(connection.LONG_MAX, "too_many")]
+
+
+async def test_long_requests_end_with_their_connection(world: World) -> None:
+    async with world.peer() as peer:
+        await peer.send({"tid": 1, "collectionName": "moves", "methodName": "wait"})
+        await peer.receive()
+        assert world.queries.running == 1
+    await until(lambda: world.queries.running == 0)
+
+
+async def test_who_is_neither_owner_nor_root_may_say_hello_and_nothing_more(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "role_of", lambda uid: Role.ANYONE)
+    async with world.peer() as peer:
+        assert (await peer.ask("dispatcher.hello"))["data"]["role"] == "anyone"
+        for method in ("files.get", "events.listen", "dispatcher.status", "dispatcher.shutdown", "files.verify"):
+            reply = await peer.ask(method)
+            assert reply["error"]["code"] == "permission"
+        assert not world.queries.was_shut_down.is_set()
+
+
+def test_the_owner_of_the_daemon_and_root_are_admins() -> None:
+    assert methods.role_of(0) is methods.role_of(os.geteuid()) is Role.ADMIN
+    assert methods.role_of(os.geteuid() + 4711) is Role.ANYONE
+
+
+async def test_shutdown_answers_before_it_happens(world: World) -> None:
+    async with world.peer() as peer:
+        assert (await peer.ask("dispatcher.shutdown"))["success"]
+        await until(world.queries.was_shut_down.is_set)
+
+
+# -- events -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_listener_gets_the_log_and_then_what_happens_each_once(world: World) -> None:
+    world.queries.happen(1000)
+    async with world.peer() as peer:
+        reply = await peer.ask("events.listen", since=0)
+        assert reply["data"] == {"first_seq": 1, "last_seq": 1000, "epoch": 1}
+        world.queries.happen(5)
+        seen = await peer.seqs(1005)
+        world.queries.happen(5)
+        assert seen + await peer.seqs(5) == list(range(1, 1011))
+
+
+async def test_a_listener_without_since_gets_only_what_comes(world: World) -> None:
+    world.queries.happen(10)
+    async with world.peer() as peer:
+        await peer.ask("events.listen")
+        world.queries.happen(2)
+        assert await peer.seqs(2) == [11, 12]
+
+
+async def test_unlisten_ends_the_stream_and_says_whether_there_was_one(world: World) -> None:
+    async with world.peer() as peer:
+        await peer.ask("events.listen")
+        assert (await peer.ask("events.unlisten"))["data"] == {"listening": True}
+        assert (await peer.ask("events.unlisten"))["data"] == {"listening": False}
+        world.queries.happen(3)
+        assert (await peer.ask("dispatcher.ping"))["data"] == "pong"
+
+
+async def test_listening_again_moves_the_one_cursor(world: World) -> None:
+    world.queries.happen(3)
+    async with world.peer() as peer:
+        await peer.ask("events.listen", since=3)
+        await peer.ask("events.listen", since=1)
+        world.queries.happen(1)
+        assert await peer.seqs(3) == [2, 3, 4]
+        assert (await peer.ask("dispatcher.status"))["data"]["watchers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("cursor", "is_lost"),
+    [
+        ({"since": 0}, True),
+        ({"since": 3}, True),
+        ({"since": 4}, False),
+        ({"since": 7, "epoch": 1}, False),
+        ({"since": 9, "epoch": 1}, True),
+        ({"since": 60, "epoch": 1}, True),
+        ({"since": 101, "epoch": 2}, False),
+        ({"since": 101, "epoch": 1}, True),
+        ({"since": 102, "epoch": 2}, True),
+        ({"since": 101, "epoch": 3}, True),
+    ],
+)
+async def test_a_cursor_that_did_not_survive_stops_the_stream_and_says_so(
+    world: World, cursor: dict[str, int], is_lost: bool
+) -> None:
+    world.queries.happen(10)
+    world.queries.crash(survived=7, next_seq=100)  # the log: 1 … 7 of epoch 1, 101 of epoch 2
+    world.queries.cut(5)
+    async with world.peer() as peer:
+        assert (await peer.ask("events.listen", **cursor))["success"]
+        world.queries.happen()
+        message = await peer.receive()
+        assert message is not None
+        if is_lost:
+            assert message["stopped"]["lost"]
+            assert message["stopped"]["snapshotSeq"] >= 101
+            await peer.ask("events.listen", since=message["stopped"]["snapshotSeq"])
+            world.queries.happen()
+        else:
+            assert message["seq"] == min(seq for seq in (5, 6, 7, 101, 102) if seq > cursor["since"])
+
+
+async def test_a_listener_that_retention_overtakes_is_told(world: World) -> None:
+    async with world.peer() as peer:
+        await peer.ask("events.listen", since=0)
+        world.queries.happen(20_000)
+        await trio.testing.wait_all_tasks_blocked()  # the socket and the outbox are full
+        world.queries.cut(20_000)
+        last = 0
+        while (message := await peer.receive()) and "stopped" not in message:
+            assert message["seq"] == last + 1
+            last = message["seq"]
+        assert message is not None
+        assert (message["stopped"]["lost"], message["stopped"]["snapshotSeq"]) == (True, 20_000)
+
+
+async def test_a_watcher_that_never_reads_costs_a_bounded_amount_and_holds_nobody_up(world: World) -> None:
+    async with world.peer() as deaf, world.peer() as peer:
+        await deaf.send({"tid": 1, "collectionName": "events", "methodName": "listen", "data": {"since": 0}})
+        flood = {"tid": 2, "collectionName": "dispatcher", "methodName": "describe"}
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deaf.send, *[flood] * 20_000)
+            await peer.ask("events.listen", since=0)
+            for _ in range(20):
+                world.queries.happen(1000)
+                await peer.seqs(1000)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_half_closed_peer_is_answered_and_fed_until_it_hangs_up(world: World) -> None:
+    world.queries.happen(3)
+    async with world.peer() as peer:
+        request = {"collectionName": "events", "methodName": "listen", "data": {"since": 0}}
+        await peer.send({"tid": 1, **request})
+        await peer.stream.send_eof()
+        await peer.receive()
+        assert await peer.seqs(3) == [1, 2, 3]
+        world.queries.happen(1)
+        assert await peer.seqs(1) == [4]
+    async with world.peer() as peer:
+        await until_no_watcher(peer)
+        await peer.send({"tid": 1, "collectionName": "dispatcher", "methodName": "ping"})
+        await peer.stream.send_eof()
+        assert (await peer.receive() or {})["data"] == "pong"
+        assert await peer.receive() is None
+
+
+async def until_no_watcher(peer: Peer) -> None:
+    with trio.fail_after(10):
+        while (await peer.ask("dispatcher.status"))["data"]["watchers"]:  # noqa: ASYNC110  (nothing here tells us)
+            await trio.sleep(0.01)
+
+
+async def test_a_connection_that_breaks_off_anywhere_harms_nobody(world: World) -> None:
+    whole = json.dumps({"tid": 1, "collectionName": "events", "methodName": "listen", "data": {"since": 0}}).encode()
+    world.queries.happen(50_000)
+    for length in (0, 1, len(whole) // 2, len(whole), len(whole) + 1):
+        async with world.peer() as peer:
+            await peer.send((whole + b"\n")[:length])
+    async with world.peer() as peer:
+        await until_no_watcher(peer)
+
+
+# -- the socket and the client ----------------------------------------------------------------------------------------
+
+
+async def test_the_socket_has_its_mode_and_is_removed_at_the_end(short_path: Path) -> None:
+    path = short_path / "c.sock"
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, path, FakeQueries())
+        assert path.stat().st_mode & 0o777 == 0o600
+        nursery.cancel_scope.cancel()
+    assert not path.exists()
+
+
+async def test_a_socket_that_a_dead_daemon_left_is_replaced_and_anything_else_is_not(
+    short_path: Path, nursery: trio.Nursery
+) -> None:
+    path = short_path / "c.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(path))
+    left.close()
+    await nursery.start(serve, path, FakeQueries())
+    with pytest.raises(StoreError, match="a daemon answers"):
+        await serve(path, FakeQueries())
+    assert (await trio.to_thread.run_sync(call, path, "dispatcher.ping")) == "pong"
+    (short_path / "file").write_text("mine")
+    with pytest.raises(StoreError, match="not a socket"):
+        await serve(short_path / "file", FakeQueries())
+    assert (short_path / "file").read_text() == "mine"
+
+
+async def test_a_path_longer_than_an_address_works_for_server_and_client(tmp_path: Path, nursery: trio.Nursery) -> None:
+    directory = tmp_path / ("d" * 100) / ("e" * 100)
+    directory.mkdir(parents=True)
+    path = directory / "control.sock"
+    assert len(os.fsencode(path)) > address.PATH_MAX
+    await nursery.start(serve, path, FakeQueries())
+    assert (await trio.to_thread.run_sync(call, path, "dispatcher.ping")) == "pong"
+    with pytest.raises(StoreError):
+        await serve(path, FakeQueries())
+
+
+def call(path: Path, method: str, data: Any = None) -> Any:
+    with Client(path) as client:
+        return client.call(method, data)
+
+
+async def test_the_client_returns_data_raises_errors_and_reports_progress(world: World) -> None:
+    seen: list[tuple[int, int, str]] = []
+
+    def converse() -> None:
+        with Client(world.path) as client:
+            assert client.call("files.history", {"id": ID}) == []
+            with pytest.raises(ControlError) as caught:
+                client.call("files.get", {"path": "uploads/none"})
+            assert (caught.value.code, caught.value.path) == ("not_found", "uploads/none")
+            client.call("moves.wait", progress=lambda *figures: seen.append(figures))
+        with Client(world.path) as client, pytest.raises(ControlError):
+            client.call("files.nonsense")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, converse)
+        await until(lambda: world.queries.running)
+        world.queries.let_go.set()
+    assert seen == [(1, 2, "files")]
+
+
+async def test_the_client_gives_up_at_its_time_limit(world: World) -> None:
+    def converse() -> None:
+        with Client(world.path) as client, pytest.raises(TimeoutError):
+            client.call("moves.wait", timeout_s=0.05)
+
+    await trio.to_thread.run_sync(converse)
+
+
+async def test_the_client_follows_events_and_learns_that_they_are_lost_or_the_daemon_gone(short_path: Path) -> None:
+    queries = FakeQueries()
+    queries.happen(5)
+
+    def follow() -> None:
+        with Client(short_path / "c") as client:
+            events = client.events(since=2)
+            assert [next(events)["seq"] for _ in range(3)] == [3, 4, 5]
+            trio.from_thread.run_sync(nursery.cancel_scope.cancel)
+            with pytest.raises(NoDaemon):
+                next(events)
+
+    def lost() -> None:
+        with Client(short_path / "c") as client, pytest.raises(StreamLost) as caught:
+            next(client.events(since=77))
+        assert caught.value.snapshot_seq == 5
+
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        await nursery.start(serve, short_path / "c", queries)
+        await trio.to_thread.run_sync(lost)
+        outer.start_soon(trio.to_thread.run_sync, follow)
+
+
+def test_the_client_says_that_no_daemon_answers(short_path: Path) -> None:
+    with pytest.raises(NoDaemon, match="is the store mounted"):
+        Client(short_path / "none")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_another_user_is_told_apart_by_the_kernel(tmp_path: Path, nursery: trio.Nursery) -> None:
+    path = Path("/tmp") / f"fusestore-test-{os.getpid()}.sock"
+    await nursery.start(partial(serve, path, FakeQueries(), mode=0o666))
+    command = [sys.executable, "-I", "-c", HELLO_AS_NOBODY, str(path)]
+    done = await trio.run_process(command, capture_stdout=True)
+    assert json.loads(done.stdout)["data"]["role"] == "anyone"
+
+
+HELLO_AS_NOBODY = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+peer.sendall(b'{"tid": 1, "collectionName": "dispatcher", "methodName": "hello"}\\n')
+print(peer.recv(65536).decode())
+"""

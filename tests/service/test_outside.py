@@ -1,0 +1,275 @@
+"""What others do on a root's disk, seen at the next look; and what our own doings must not be taken for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+from blake3 import blake3
+
+from fusestore.errors import IndexFull, NotFound
+from fusestore.model import State
+from fusestore.service import looking
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fusestore.index.batch import Batch
+    from fusestore.model import Event
+    from tests.support.opened import Opened
+
+HOT, COLD = "resources/hot", "resources/cold"
+
+
+@pytest.fixture
+def disk(shared: Opened) -> Path:
+    return shared.disks["hot"]
+
+
+@pytest.fixture
+def events(shared: Opened) -> list[Event]:
+    events: list[Event] = []
+    shared.store.index.on_events = events.extend
+    return events
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event.kind for event in events if event.cause in {"outside", "adopt"}]
+
+
+def test_what_was_planted_is_adopted_with_an_id_for_life(shared: Opened, disk: Path) -> None:
+    (disk / "d").mkdir()
+    (disk / "d" / "a").write_bytes(b"planted")
+    os.symlink("d", disk / "s")
+    assert shared.names(HOT) == ["d", "s"]
+    assert shared.names(f"{HOT}/d") == ["a"]
+    assert shared.read(f"{HOT}/d/a") == b"planted"
+    assert shared.readlink(f"{HOT}/s") == "d"
+    number, id = shared.find(f"{HOT}/d/a"), shared.stat(f"{HOT}/d/a").id
+    shared.close()
+    shared.open()
+    assert (shared.find(f"{HOT}/d/a"), shared.stat(f"{HOT}/d/a").id) == (number, id)
+
+
+def test_a_name_is_found_before_its_directory_was_ever_listed(shared: Opened, disk: Path) -> None:
+    (disk / "a").write_bytes(b"planted")
+    assert shared.read(f"{HOT}/a") == b"planted"
+
+
+@pytest.mark.parametrize("how", ["append", "truncate", "rewrite"])
+def test_a_change_of_content_is_a_new_version_of_the_same_inode(
+    shared: Opened, disk: Path, events: list[Event], how: str
+) -> None:
+    number = shared.write(f"{HOT}/a", b"content")
+    shared.settle()
+    version = shared.stat(f"{HOT}/a").version
+    if how == "append":
+        with (disk / "a").open("ab") as file:
+            file.write(b" more")
+    elif how == "truncate":
+        os.truncate(disk / "a", 3)
+    else:
+        with (disk / "a").open("r+b") as file:
+            file.write(b"CONTENT")
+    inode = shared.stat(f"{HOT}/a")
+    assert (inode.number, inode.version) == (number, version + 1)
+    shared.settle()
+    assert shared.stat(f"{HOT}/a").current_hash == blake3((disk / "a").read_bytes()).digest()
+    assert kinds(events) == ["changed"]
+
+
+def test_a_change_that_puts_the_mtime_back_is_noticed(shared: Opened, disk: Path, events: list[Event]) -> None:
+    """rsync and tar restore mtimes; the ctime shows that something happened, and the bytes say what."""
+    shared.write(f"{HOT}/a", b"content")
+    shared.settle()
+    before = shared.stat(f"{HOT}/a")
+    with (disk / "a").open("r+b") as file:
+        file.write(b"CONTENT")
+    os.utime(disk / "a", ns=(before.atime_ns, before.mtime_ns))
+    shared.stat(f"{HOT}/a")
+    shared.settle()
+    after = shared.stat(f"{HOT}/a")
+    assert after.version == before.version + 1
+    assert after.current_hash == blake3(b"CONTENT").digest()
+    assert [event.kind for event in events if event.version == after.version] == ["hashed"]
+
+
+def test_a_ctime_that_moved_for_nothing_changes_nothing(shared: Opened, disk: Path, events: list[Event]) -> None:
+    shared.write(f"{HOT}/a", b"content")
+    shared.settle()
+    before = shared.stat(f"{HOT}/a")
+    events.clear()
+    os.utime(disk / "a", ns=(before.atime_ns, before.mtime_ns))
+    shared.stat(f"{HOT}/a")
+    shared.settle()
+    assert shared.stat(f"{HOT}/a").version == before.version
+    assert events == []
+
+
+def test_a_change_of_mode_is_an_attribute_event(shared: Opened, disk: Path, events: list[Event]) -> None:
+    shared.write(f"{HOT}/a", b"content")
+    shared.settle()
+    version = shared.stat(f"{HOT}/a").version
+    os.chmod(disk / "a", 0o600)
+    inode = shared.stat(f"{HOT}/a")
+    assert (inode.mode & 0o777, inode.version) == (0o600, version)
+    assert kinds(events) == ["attributes"]
+
+
+def test_another_object_under_the_name_is_another_inode(shared: Opened, disk: Path, events: list[Event]) -> None:
+    number = shared.write(f"{HOT}/a", b"old")
+    shared.settle()
+    (disk / "new").write_bytes(b"new")
+    os.replace(disk / "new", disk / "a")
+    assert shared.find(f"{HOT}/a") != number
+    assert shared.read(f"{HOT}/a") == b"new"
+    assert kinds(events) == ["vanished", "adopted"]
+
+
+def test_a_rename_outside_keeps_the_id(shared: Opened, disk: Path, events: list[Event]) -> None:
+    number = shared.write(f"{HOT}/a", b"mine")
+    shared.mkdir(f"{HOT}/d")
+    shared.settle()
+    os.rename(disk / "a", disk / "d" / "b")
+    assert shared.names(f"{HOT}/d") == ["b"]
+    assert shared.names(HOT) == ["d"]
+    assert shared.find(f"{HOT}/d/b") == number
+    (event,) = [event for event in events if event.cause == "outside"]
+    assert (event.kind, event.old_path, event.path) == ("renamed", b"resources/hot/a", b"resources/hot/d/b")
+
+
+def test_a_directory_renamed_outside_keeps_its_id_and_its_files(shared: Opened, disk: Path) -> None:
+    number = shared.mkdir(f"{HOT}/d")
+    file = shared.write(f"{HOT}/d/a", b"x")
+    os.rename(disk / "d", disk / "e")
+    assert shared.names(HOT) == ["e"]
+    assert (shared.find(f"{HOT}/e"), shared.find(f"{HOT}/e/a")) == (number, file)
+    assert shared.read(f"{HOT}/e/a") == b"x"
+
+
+def test_what_vanished_first_and_turns_up_later_is_known_again(shared: Opened, disk: Path) -> None:
+    number = shared.write(f"{HOT}/a", b"x")
+    shared.settle()
+    away = disk.parent / "away"
+    os.rename(disk / "a", away)
+    assert shared.names(HOT) == []
+    os.rename(away, disk / "b")
+    assert shared.names(HOT) == ["b"]
+    assert shared.find(f"{HOT}/b") == number
+
+
+def test_what_is_deleted_outside_is_gone(shared: Opened, disk: Path, events: list[Event]) -> None:
+    shared.mkdir(f"{HOT}/d")
+    shared.write(f"{HOT}/d/a", b"x")
+    shared.write(f"{HOT}/b", b"x")
+    shared.settle()
+    shutil.rmtree(disk / "d")
+    os.unlink(disk / "b")
+    with pytest.raises(NotFound):
+        shared.find(f"{HOT}/b")
+    assert shared.names(HOT) == []
+    assert sorted(kinds(events)) == ["vanished", "vanished"]
+
+
+def test_a_hard_link_made_outside_is_a_name_of_the_same_inode(shared: Opened, disk: Path, events: list[Event]) -> None:
+    number = shared.write(f"{HOT}/a", b"x")
+    shared.settle()
+    os.link(disk / "a", disk / "b")
+    assert shared.names(HOT) == ["a", "b"]
+    assert shared.find(f"{HOT}/b") == number
+    assert shared.stat(f"{HOT}/a").nlink == 2
+    assert "linked" in kinds(events)
+
+
+def test_a_copy_that_brought_the_label_along_is_somebody_new(shared: Opened, disk: Path) -> None:
+    number = shared.write(f"{HOT}/a", b"x")
+    shared.settle()
+    shutil.copy2(disk / "a", disk / "b")
+    assert os.getxattr(disk / "b", "user.fusestore") == os.getxattr(disk / "a", "user.fusestore")
+    assert shared.find(f"{HOT}/b") != number
+    assert shared.stat(f"{HOT}/b").id != shared.stat(f"{HOT}/a").id
+
+
+def test_what_a_stranger_put_into_a_directory_keeps_it(shared: Opened, disk: Path) -> None:
+    shared.mkdir(f"{HOT}/d")
+    (disk / "d" / "theirs").write_bytes(b"")
+    with pytest.raises(Exception, match="not empty"):
+        shared.rmdir(f"{HOT}/d")
+    assert shared.names(f"{HOT}/d") == ["theirs"]
+
+
+def test_our_own_doings_are_never_an_outside_change(shared: Opened, events: list[Event]) -> None:
+    """Every rename, link and unlink moves the ctime of a hard link, also of one that is on its way."""
+    shared.write(f"{HOT}/a", b"x")
+    shared.settle()
+    shared.link(f"{HOT}/a", f"{HOT}/b")
+    shared.rename(f"{HOT}/a", "uploads/a")
+    assert shared.stat(f"{HOT}/b").nlink == 2
+    shared.unlink("uploads/a")
+    assert shared.stat(f"{HOT}/b").nlink == 1
+    shared.rest()
+    assert shared.stat(f"{HOT}/b").nlink == 1
+    shared.rename(f"{HOT}/b", f"{COLD}/b")
+    shared.stat(f"{COLD}/b")
+    shared.rest()
+    shared.stat(f"{COLD}/b")
+    assert kinds(events) == []
+    assert shared.stat(f"{COLD}/b").version == 1
+
+
+def test_a_file_that_only_changed_its_root_is_not_read_again(shared: Opened) -> None:
+    shared.write(f"{HOT}/a", b"x")
+    shared.settle()
+    shared.rename(f"{HOT}/a", f"{COLD}/a")
+    shared.stat(f"{COLD}/a")
+    assert shared.store.suspects == set()
+
+
+def test_the_old_bytes_of_a_file_that_arrived_do_not_come_back(shared: Opened) -> None:
+    """Between the switch and the release they lie where no row speaks of them."""
+    shared.write(f"{HOT}/a", b"old")
+    shared.settle()
+    shared.rename(f"{HOT}/a", f"{COLD}/a")
+    until_condemned(shared, "hot")
+    shared.unlink(f"{COLD}/a")
+    assert shared.names(HOT) == []
+    shared.write(f"{HOT}/a", b"new")  # its place is free at once
+    assert shared.read(f"{HOT}/a") == b"new"
+    shared.rest()
+    assert shared.read(f"{HOT}/a") == b"new"
+    shared.assert_at_home()
+
+
+def until_condemned(opened: Opened, root: str) -> None:
+    """Let moves go on until the bytes that were read from `root` are only waiting to be destroyed."""
+    for _ in range(1000):
+        roots = {opened.root_of(path) for path, _ in opened.walk() if not opened.stat(path).is_dir}
+        if root not in roots:
+            assert opened.on_disk(root) != {}
+            return
+        opened.step()
+    raise AssertionError("nothing arrived")
+
+
+def test_a_file_that_others_write_is_read_as_it_is_now(shared: Opened, disk: Path) -> None:
+    shared.write(f"{HOT}/a", b"one")
+    shared.settle()
+    (disk / "a").write_bytes(b"longer now")
+    assert shared.read(f"{HOT}/a") == b"longer now"
+    assert looking.getattr(shared.store, shared.find(f"{HOT}/a")).inode.state is State.READY
+
+
+def test_a_full_index_still_lists_what_it_knows(shared: Opened) -> None:
+    shared.write(f"{HOT}/a", b"x")
+    apply = shared.store.index.apply
+
+    def short(batch: Batch) -> None:
+        if batch.grows:
+            raise IndexFull
+        apply(batch)
+
+    shared.store.index.apply = short  # type: ignore[method-assign]
+    assert shared.names(HOT) == ["a"]
+    shared.store.index.apply = apply  # type: ignore[method-assign]

@@ -1,0 +1,83 @@
+"""Coroutines stepped by hand instead of by trio, so that a test decides what comes between two of their steps.
+
+A job goes from one of its waiting points to the next; what would run in a thread is a call in place. Whoever waits for
+time or for an event does not belong here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator, Iterator
+
+T = TypeVar("T")
+
+MANY: Final = 5_000  # steps; no job of a test takes so many
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
+async def _in_place(call: Callable[..., T], *args: Any, limiter: object = None, abandon_on_cancel: bool = False) -> T:
+    """What a worker thread does, done here, with other work before and after it."""
+    await _pause()
+    result = call(*args)
+    await _pause()
+    return result
+
+
+@contextlib.contextmanager
+def by_hand() -> Iterator[None]:
+    """Let coroutines wait for whoever steps them instead of trio."""
+    checkpoint, run_sync = trio.lowlevel.checkpoint, trio.to_thread.run_sync
+    trio.lowlevel.checkpoint, trio.to_thread.run_sync = _pause, _in_place  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        trio.lowlevel.checkpoint, trio.to_thread.run_sync = checkpoint, run_sync
+
+
+class Job:
+    """A coroutine on its way."""
+
+    def __init__(self, work: Coroutine[None, None, object]) -> None:
+        self._work = work
+        self.is_over = False
+
+    def step(self) -> None:
+        """Go on to the next waiting point."""
+        try:
+            self._work.send(None)
+        except BaseException as error:
+            self.is_over = True
+            if not isinstance(error, StopIteration):
+                raise
+
+    def finish(self) -> None:
+        for _ in range(MANY):
+            if self.is_over:
+                return
+            self.step()
+        raise AssertionError("a job does not come to an end")
+
+    def drop(self) -> None:
+        """End it where it is, as a crash or an unmount would."""
+        self.is_over = True
+        self._work.close()
+
+
+def finish(work: Coroutine[None, None, T]) -> T:
+    """Run a coroutine from its start to its end; returns what it returns."""
+    for _ in range(MANY):
+        try:
+            work.send(None)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+    raise AssertionError("a call does not come to an end")
