@@ -180,7 +180,7 @@ def load(store: Path) -> Config:
 
 
 def add_root(store: Path, name: str, directory: Path, outside: Outside | None = None) -> Config:
-    """Declare the resource root `name` at `directory`; comments and order of the file stay.
+    """Declare the resource root `name` at `directory`, which is made if missing; comments and order of the file stay.
 
     The file is replaced as a whole and durably, or not at all. Returns the config as it is from now on.
 
@@ -201,6 +201,10 @@ def add_root(store: Path, name: str, directory: Path, outside: Outside | None = 
         below = directory.is_relative_to(store)
         text = _with_root(text, name, str(directory.relative_to(store) if below else directory), outside)
         config = _parse(store, text)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{directory} cannot be a root's directory: {error.strerror}") from None
         _replace(file, text, folder)
     finally:
         os.close(folder)

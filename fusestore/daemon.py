@@ -39,7 +39,7 @@ def create_store(path: Path) -> None:
     """Make a store at `path`.
 
     Raises:
-        StoreError: there is something already.
+        StoreError: it can be no store, or there is something already.
     """
     from fusestore.service.founding import create_store as create
 
@@ -154,6 +154,7 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
         nursery.start_soon(notices.run)
         nursery.start_soon(keeper.commit_batches, store)
         nursery.start_soon(keeper.sweep, store)
+        nursery.start_soon(keeper.destroy_left, store)
         nursery.start_soon(keeper.watch_roots, store)
         nursery.start_soon(_stop_on_signal, session)
         nursery.start_soon(_feed_watchdog)

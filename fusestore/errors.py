@@ -74,10 +74,6 @@ class CrossesRoots(NamespaceError):
     """A hard link cannot join two roots."""
 
 
-class Busy(NamespaceError):
-    """In use."""
-
-
 class NoAttribute(NamespaceError):
     """No such extended attribute."""
 
@@ -178,7 +174,6 @@ ERRNO: Final[Mapping[type[FusestoreError], int]] = {
     NamespaceError: errno.EINVAL,
     Protected: errno.EPERM,
     CrossesRoots: errno.EXDEV,
-    Busy: errno.EBUSY,
     NoAttribute: errno.ENODATA,
     NotSupported: errno.EOPNOTSUPP,
     RootOffline: errno.EIO,

@@ -30,7 +30,7 @@ NAME_MAX: Final = 255  # bytes in one component, as in limits.h
 
 
 class Layout(StrEnum):
-    """How a root lays bytes out on its disk (DESIGN 2)."""
+    """How a root lays bytes out on its disk."""
 
     TREE = "tree"  # at the same path as in the mount
     ID = "id"  # under the id; names and directories live in the index only
@@ -131,7 +131,7 @@ class RootRecord(Struct, array_like=True):
 
 
 class Stamp(Struct, array_like=True, frozen=True):
-    """A directory's disk as it was when it was last listed in full (DESIGN 7): its ctime, 0 when not to be trusted."""
+    """A directory's disk as it was when it was last listed in full: its ctime, 0 when not to be trusted."""
 
     root: RootNo
     ctime_ns: int
@@ -176,13 +176,11 @@ class Cause(StrEnum):
     MOVE = "move"
     ADOPT = "adopt"
     OUTSIDE = "outside"
-    EXPIRE = "expire"
     RECOVER = "recover"
-    API = "api"
 
 
 class Operation(StrEnum):
-    """The dispatcher's four words for a change (SPEC V14)."""
+    """The four words for a change (docs/control-protocol.md)."""
 
     INSERT = "insert"
     UPDATE = "update"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -17,23 +18,43 @@ from fusestore.errors import StartupError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from fusestore.control.client import Client
+
+PAGE: Final = 1000
 _WELL: Final = ("done", "superseded")
 
 
 def moves(
     everything: Annotated[bool, typer.Option("--all", help="Those that are over, too.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Only the newest N.  [default: all; 1000 with --all]")
+    ] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
-    """Running moves with progress and time left."""
+    """Running moves with progress and time left, in the order they were begun."""
     with connect(socket) as client:
-        found = client.call("moves.list", {"all": everything})
+        found = _newest(client, everything, limit or (PAGE if everything else sys.maxsize))
     if json:
         print_json([{**move, "eta_s": eta_s(move)} for move in found])
     elif found:
         _print(found)
     else:
         print("nothing is on its way")
+
+
+def _newest(client: Client, everything: bool, limit: int) -> list[dict[str, Any]]:
+    """The last `limit` moves, oldest first."""
+    found: list[dict[str, Any]] = []
+    before = None
+    while len(found) < limit:
+        wanted = min(PAGE, limit - len(found))
+        page = client.call("moves.list", {"all": everything, "before": before, "limit": wanted})
+        found += page
+        if len(page) < wanted:
+            break
+        before = page[-1]["number"]
+    return found[::-1]
 
 
 def wait(

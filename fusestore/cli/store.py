@@ -13,7 +13,7 @@ from fusestore.cli.options import Json, Store
 from fusestore.cli.output import print_json, print_table
 from fusestore.control.client import Client
 from fusestore.control.locate import locate
-from fusestore.errors import NoDaemon, StoreError, UsageError
+from fusestore.errors import NoDaemon, UsageError
 from fusestore.model import Outside
 
 
@@ -25,13 +25,6 @@ def init(store: Store, json: Json = False) -> None:
     from fusestore.daemon import create_store
 
     path = Path(os.path.abspath(store))
-    try:
-        path.mkdir(exist_ok=True)
-        entries = os.listdir(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be made a store: {error.strerror}") from None
-    if entries:
-        raise StoreError(f"{path} is not empty; choose an empty or new directory")
     create_store(path)
     if json:
         print_json({"store": str(path)})
@@ -53,13 +46,9 @@ def add(
     DIR is created if it is missing. The root shows at the next mount.
     """
     path = Path(os.path.abspath(directory))
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"{path} is not a directory")
     if locate(path) is not None:
         raise UsageError(f"{path} lies inside a mount of fusestore itself; a root must be a directory on a disk")
     settings = config.add_root(Path(store), name, path, outside)
-    path.mkdir(parents=True, exist_ok=True)
-    path.mkdir(parents=True, exist_ok=True)
     added = next(root for root in settings.roots if root.name == name)
     mounted = _is_mounted(settings)
     if json:

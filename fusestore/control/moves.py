@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
 
 from fusestore.control.files import one_of
 from fusestore.control.methods import Arguments, Call, Method
 from fusestore.errors import ControlError
 
+LIST_MAX: Final = 10_000
+
+Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
 
 class Which(Arguments, forbid_unknown_fields=True):
-    """`all` includes those that are over."""
+    """`all` includes those that are over; with `before` only those begun before that one."""
 
     all: bool = False
+    before: Number | None = None
+    limit: Annotated[int, Meta(ge=0, le=LIST_MAX)] = 1000
 
 
 class WaitFor(Arguments, forbid_unknown_fields=True):
@@ -20,12 +28,12 @@ class WaitFor(Arguments, forbid_unknown_fields=True):
 
     path: str | None = None
     id: str | None = None
-    move: int | None = None
+    move: Number | None = None
 
 
 def list_moves(call: Call, which: Which) -> list[dict[str, Any]]:
-    """Moves with their progress, by number."""
-    return call.queries.moves(all=which.all)
+    """A page of moves with their progress, newest first."""
+    return call.queries.moves(all=which.all, before=which.before, limit=which.limit)
 
 
 async def wait(call: Call, what: WaitFor) -> dict[str, Any]:

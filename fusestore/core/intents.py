@@ -7,6 +7,8 @@ kind of effect; the tag is what the index stores. Plain data: the use cases in `
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 from fusestore.model import Backing, InodeNo, MoveNo, RootNo, Spot
@@ -111,6 +113,14 @@ class Skeleton(Struct, tag="skeleton", frozen=True):
     spot: Spot
 
 
+class FileStamp(NamedTuple):
+    """What tells whether an object on a disk is still as it was: neither its bytes nor its attributes have changed."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
 class Arrive(Struct, tag="arrive", frozen=True):
     """A verified copy leaves the target root's incoming area for `spots[0]`; the others are hard links to it."""
 
@@ -123,6 +133,7 @@ class Arrive(Struct, tag="arrive", frozen=True):
     backing: Backing  # of the staged copy
     algorithm: str = ""
     digest: bytes = b""  # verified on the copy; b"" for what has no content
+    stamp: FileStamp | None = None  # of the original, as it was copied; None for what was only in the index
 
 
 Intent = Create | Link | Remove | Rename | Relocate | Discard | Attributes | Writing | Skeleton | Arrive

@@ -23,7 +23,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fusestore.model import InodeNo, Layout, RootNo, Spot
 
@@ -75,11 +75,11 @@ class Placement:
 
     def directory_home(self, directory: InodeNo) -> RootNo | None:
         """The same as `home`, for a directory."""
-        return self._walk_up(directory, self._homes, by_place=False)
+        return self._homes.get(directory) or self._walk_up(directory, self._homes, by_place=False)
 
     def default_root(self, directory: InodeNo) -> RootNo | None:
         """The root of a directory's default realization."""
-        return self._walk_up(directory, self._defaults, by_place=True)
+        return self._defaults.get(directory) or self._walk_up(directory, self._defaults, by_place=True)
 
     def _walk_up(self, directory: InodeNo, known: dict[InodeNo, RootNo], *, by_place: bool) -> RootNo | None:
         """The root of the nearest answer above; remembered for every directory on the way."""
@@ -151,14 +151,21 @@ def by_id(root: RootNo) -> Spot:
     return Spot(root, InodeNo(0), b"")
 
 
-def without(spots: tuple[Spot, ...], name_spot: Spot, *, last: bool) -> tuple[tuple[Spot, ...], tuple[Spot, ...]]:
-    """Split `spots` into (those that go, those that stay) when the name that calls for `name_spot` goes.
+class Parted(NamedTuple):
+    """The spots of an inode that loses a name."""
+
+    going: tuple[Spot, ...]
+    staying: tuple[Spot, ...]
+
+
+def without(spots: tuple[Spot, ...], name_spot: Spot, *, last: bool) -> Parted:
+    """Split `spots` when the name that calls for `name_spot` goes.
 
     The last name takes every spot with it. Otherwise only the spot of that very name goes, and it stays, as a ghost,
     when it is the only one that holds the bytes.
     """
     if last:
-        return spots, ()
+        return Parted(spots, ())
     if name_spot in spots and len(spots) > 1 and not name_spot.by_id:
-        return (name_spot,), tuple(spot for spot in spots if spot != name_spot)
-    return (), spots
+        return Parted((name_spot,), tuple(spot for spot in spots if spot != name_spot))
+    return Parted((), spots)

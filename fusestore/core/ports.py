@@ -36,13 +36,6 @@ class Space(NamedTuple):
     files_free: int
 
 
-class Entry(NamedTuple):
-    """One name that a disk directory holds."""
-
-    name: bytes
-    st_ino: int
-
-
 class Driver(Protocol):
     """A storage place. Directories are open descriptors (int), so that nothing planted on the disk leads outside.
 
@@ -67,7 +60,7 @@ class Driver(Protocol):
     # directories
     def open_dir(self, parent: int, name: bytes) -> int: ...
     def close_dir(self, directory: int) -> None: ...
-    def list(self, directory: int) -> Iterator[Entry]: ...
+    def list(self, directory: int) -> Iterator[bytes]: ...  # its names, in no order
     def id_area(self, id: bytes) -> tuple[int, bytes]: ...  # (descriptor, name) under which `id` lies in the id area
     def incoming(self) -> int: ...  # descriptor of the directory where copies are staged
 

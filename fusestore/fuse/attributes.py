@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 # Nobody else changes these, and our own changes pass through the kernel or invalidate what it knows.
 LONG_S: Final = 86_400.0
-# Where others write, a change must be seen within a second (DESIGN 6).
+# Where others write, a change must be seen within a second (decision 0007).
 SHORT_S: Final = 1.0
 BLOCK_BYTES: Final = 4096
 

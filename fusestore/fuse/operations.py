@@ -15,7 +15,7 @@ from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, InodeT, R
 
 from fusestore.errors import AlreadyExists, NameTooLong, NotADirectory, NotFound
 from fusestore.fuse.attributes import entry_of, negative_entry
-from fusestore.fuse.boundary import handler
+from fusestore.fuse.boundary import Complaints, handler
 from fusestore.fuse.listings import Listing
 from fusestore.fuse.virtual import Virtual, is_virtual
 from fusestore.model import BY_ID_DIR, MOUNT_ROOT, NAME_MAX, InodeNo, Owner
@@ -42,6 +42,7 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, store: Store) -> None:
         super().__init__()
+        self.complaints = Complaints()
         self._store = store
         self._virtual = Virtual(store)
         self._listings: dict[int, Listing] = {}
@@ -97,8 +98,7 @@ class Operations(pyfuse3.Operations):
                 lookups[number] = left
                 continue
             lookups.pop(number, None)
-            if number not in self._store.files:
-                self._store.orphans.pop(number, None)
+            self._store.let_go(number)
 
     @handler
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
@@ -136,24 +136,23 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         """+1 lookup"""
         self._virtual.refuse(InodeNo(parent_inode))
-        inode = creating.mknod(self._store, InodeNo(parent_inode), name, mode & ~ctx.umask, rdev, _owner(ctx))
-        return self._introduce(looking.see(self._store, inode))
+        made = creating.mknod(self._store, InodeNo(parent_inode), name, mode & ~ctx.umask, rdev, _owner(ctx))
+        return self._introduce(made)
 
     @handler
     async def mkdir(self, parent_inode: InodeT, name: bytes, mode: int, ctx: RequestContext) -> EntryAttributes:
         """+1 lookup"""
         self._virtual.refuse(InodeNo(parent_inode))
         mode = stat.S_IFDIR | stat.S_IMODE(mode & ~ctx.umask)
-        inode = creating.make(self._store, InodeNo(parent_inode), name, mode, _owner(ctx)).inode
-        return self._introduce(looking.see(self._store, inode))
+        return self._introduce(creating.make(self._store, InodeNo(parent_inode), name, mode, _owner(ctx)).seen)
 
     @handler
     async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         """+1 lookup"""
         self._virtual.refuse(InodeNo(parent_inode))
         mode = stat.S_IFLNK | 0o777
-        inode = creating.make(self._store, InodeNo(parent_inode), name, mode, _owner(ctx), target=target).inode
-        return self._introduce(looking.see(self._store, inode))
+        made = creating.make(self._store, InodeNo(parent_inode), name, mode, _owner(ctx), target=target)
+        return self._introduce(made.seen)
 
     @handler
     async def link(
@@ -204,13 +203,13 @@ class Operations(pyfuse3.Operations):
         parent = InodeNo(parent_inode)
         self._virtual.refuse(parent)
         try:
-            inode, fh = creating.create(self._store, parent, name, mode & ~ctx.umask, _owner(ctx))
+            made, fh = creating.create(self._store, parent, name, mode & ~ctx.umask, _owner(ctx))
         except AlreadyExists:
             if flags & os.O_EXCL:
                 raise
             seen = looking.lookup(self._store, parent, name)
             return self._open(seen.inode.number, flags), self._introduce(seen)
-        return _file_info(fh, keep_cache=True), self._introduce(looking.see(self._store, inode))
+        return _file_info(fh, keep_cache=True), self._introduce(made)
 
     @handler
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:

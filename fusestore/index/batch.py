@@ -20,6 +20,8 @@ from fusestore.index import schema
 from fusestore.index.schema import TAG, u32, u64
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fusestore.core.intents import Intent, Writing
     from fusestore.index.rows import Rows
     from fusestore.index.schema import Numbers
@@ -64,15 +66,17 @@ class Batch:
         rows: by address (table number, key); None deletes.
         inodes: new states; None drops. A record belongs to the batch until it is applied.
         events: get seq, epoch and time when they are applied.
+        following: what memory keeps beside the index (`then`).
     """
 
-    __slots__ = ("_entries", "_left", "_placed", "_realized", "events", "grows", "inodes", "rows")
+    __slots__ = ("_entries", "_left", "_placed", "_realized", "events", "following", "grows", "inodes", "rows")
 
     def __init__(self, *, grows: bool = False) -> None:
         self.grows = grows
         self.rows: dict[bytes, bytes | None] = {}
         self.inodes: dict[InodeNo, Inode | None] = {}
         self.events: list[Event] = []
+        self.following: list[Callable[[], object]] = []
         self._entries: list[tuple[bytes, JournalEntry]] = []
         self._placed: dict[InodeNo, tuple[Spot, ...] | None] = {}
         self._realized: dict[tuple[RootNo, InodeNo], Spot | None] = {}
@@ -156,8 +160,11 @@ class Batch:
     def root(self, root: RootRecord) -> None:
         self.rows[TAG[schema.ROOTS] + u32(root.number)] = schema.ROOT.pack(root)
 
-    def setting(self, key: str, value: bytes | None) -> None:
-        self.rows[TAG[schema.META] + schema.SETTING_PREFIX + key.encode()] = value
+    # -- memory -----------------------------------------------------------------------------------------------------
+
+    def then(self, follow: Callable[[], object]) -> None:
+        """Have memory follow: `follow` is called once the change is made, and never when the index refuses it."""
+        self.following.append(follow)
 
     # -- applying ---------------------------------------------------------------------------------------------------
 

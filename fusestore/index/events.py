@@ -6,6 +6,8 @@ adds to a batch like any other change.
 
 from __future__ import annotations
 
+import heapq
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from fusestore.index import schema
@@ -82,6 +84,25 @@ class History(Tables):
         if not open_only:
             return [schema.MOVE.unpack(value) for _, value in self.scan(schema.MOVES)]
         return sorted(self._open(b""), key=lambda move: move.number)
+
+    @property
+    def last_move(self) -> MoveNo:
+        """The newest move; 0 when there never was one."""
+        key = self.last_key(schema.MOVES)
+        return MoveNo(read_u64(key) if key else 0)
+
+    def moves_after(self, number: MoveNo) -> list[MoveNo]:
+        """The moves that were begun after another, in that order; some may be over."""
+        return [MoveNo(read_u64(key)) for key, _ in self.scan(schema.MOVES, start=u64(number + 1))]
+
+    def moves_before(self, number: MoveNo | None, limit: int, *, open_only: bool) -> list[Move]:
+        """At most `limit` moves, the newest first: those begun before another, or the last of all."""
+        if open_only:
+            numbers = (MoveNo(read_u64(key[8:])) for key, _ in self.scan(schema.OPEN_MOVES))
+            chosen = heapq.nlargest(limit, (each for each in numbers if number is None or each < number))
+            return [move for each in chosen if (move := self.move(each)) is not None]
+        values = self.scan_back(schema.MOVES, b"" if number is None else u64(number))
+        return [schema.MOVE.unpack(value) for _, value in islice(values, limit)]
 
     def has_open_moves(self) -> bool:
         """Whether anything is on its way at all."""

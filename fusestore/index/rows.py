@@ -14,6 +14,8 @@ from fusestore.index.tables import Tables
 from fusestore.model import InodeNo, RootNo, Spot
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fusestore.core.intents import Intent, Writing
     from fusestore.model import Backing, Inode, RootRecord, Stamp
 
@@ -23,6 +25,17 @@ _unpack_placement = schema.PLACEMENT.unpack
 
 class Rows(Tables):
     """The present state of the tree; conforms to `core.ports.Catalog`."""
+
+    # The names last asked for: one change asks for those of its inode again and again.
+    _named: tuple[InodeNo, tuple[tuple[InodeNo, bytes], ...]] | None = None
+
+    def _begin(self) -> None:
+        super()._begin()
+        self._named = None
+
+    def _write(self, rows: Mapping[bytes, bytes | None]) -> None:
+        self._named = None
+        super()._write(rows)
 
     # -- inodes and names -------------------------------------------------------------------------------------------
 
@@ -56,8 +69,10 @@ class Rows(Tables):
     def has_dentries(self, parent: InodeNo) -> bool:
         return self.has_prefix(schema.DENTRIES, u64(parent))
 
-    def parents(self, number: InodeNo) -> list[tuple[InodeNo, bytes]]:
+    def parents(self, number: InodeNo) -> tuple[tuple[InodeNo, bytes], ...]:
         """Every (parent, name) that leads to `number`, in key order."""
+        if self._named is not None and self._named[0] == number:
+            return self._named[1]
         prefix = u64(number)
         cursor = self._txn.cursor(self._parents)
         found: list[tuple[InodeNo, bytes]] = []
@@ -68,7 +83,9 @@ class Rows(Tables):
                 break
             found.append((InodeNo(read_u64(key[8:16])), key[16:]))
             more = cursor.next()
-        return found
+        names = tuple(found)
+        self._named = number, names
+        return names
 
     def xattr(self, number: InodeNo, name: bytes) -> bytes | None:
         return self._get(u64(number) + name, None, self._xattrs)
@@ -157,6 +174,3 @@ class Rows(Tables):
 
     def roots(self) -> list[RootRecord]:
         return [schema.ROOT.unpack(value) for _, value in self.scan(schema.ROOTS)]
-
-    def setting(self, key: str) -> bytes | None:
-        return self._get(schema.SETTING_PREFIX + key.encode(), None, self._meta)

@@ -29,7 +29,7 @@ and never reused.
     roots       root u32                     RootRecord           every root ever declared
     vanished    inode u64                    time_ns u64          lost its disk object to someone outside
     vanishings  time_ns u64, inode u64       -                    the same, oldest first
-    meta        text                         raw                  format, uuid, run, clean, applied, numbers; setting.*
+    meta        text                         raw                  format, uuid, run, clean, applied, numbers
 
 An intent's key comes from a counter; that of a `Writing` intent is its inode with the highest bit set
 (`writing_key`), so that it is found without a search and there is one per inode at most.
@@ -101,7 +101,6 @@ RUN_ROW: Final = b"run"  # random, new at each start; the witness must hold the 
 CLEAN_ROW: Final = b"clean"  # b"1" from a clean close to the next start
 APPLIED_ROW: Final = b"applied"  # number of the last log record that is in this commit
 NUMBERS_ROW: Final = b"numbers"
-SETTING_PREFIX: Final = b"setting."
 
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")

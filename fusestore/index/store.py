@@ -3,7 +3,7 @@
 What may not happen here: an `await`, and use from a second thread (`sync_log` excepted). Batches cross the border
 inwards, rows and events outwards.
 
-    apply    batch -> one record in the redo log -> the open LMDB transaction -> witness -> watchers
+    apply    batch -> one record in the redo log -> the open LMDB transaction -> witness -> memory -> watchers
     commit   the transaction, durably -> the log begins again at its front -> a new transaction
     open     the last commit + the log's valid prefix = the state at the end of the last run
              (see `numbers` for what a power cut takes)
@@ -168,7 +168,7 @@ class Index(Durable):
     # -- changing ---------------------------------------------------------------------------------------------------
 
     def apply(self, batch: Batch) -> None:
-        """Make a change: all of it is in the log, visible, and given to `on_events`, or none of it.
+        """Make a change: all of it is in the log, visible, followed in memory, and given to `on_events`, or none of it.
 
         Raises:
             IndexFull: the batch grows the index and there is no room beyond the reserve, or none at all is left.
@@ -192,6 +192,8 @@ class Index(Durable):
         self._applied = record
         self.numbers.last_seq += len(events)
         self._witness.note(record, self.numbers.last_seq)
+        for follow in batch.following:
+            follow()
         if events and self.on_events is not None:
             self.on_events(events)
 

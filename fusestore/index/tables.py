@@ -63,6 +63,12 @@ class Tables:
                     return
                 yield item
 
+    def scan_back(self, table: int, below: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Every (key, value) of a table, the highest key first, from below a bound on; as with `scan`."""
+        cursor = self._txn.cursor(self._dbs[table])
+        if cursor.prev() if below and cursor.set_range(below) else cursor.last():
+            yield from cursor.iterprev()
+
     def get(self, table: int, key: bytes) -> bytes | None:
         return self._get(key, None, self._dbs[table])
 
@@ -72,9 +78,7 @@ class Tables:
 
     def last_key(self, table: int, below: bytes = b"") -> bytes | None:
         """The highest key of a table, or the highest below a bound."""
-        cursor = self._txn.cursor(self._dbs[table])
-        found = cursor.prev() if below and cursor.set_range(below) else cursor.last()
-        return cursor.key() if found else None
+        return next((key for key, _ in self.scan_back(table, below)), None)
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""

@@ -3,7 +3,8 @@
     plan (loop) ─► stage (thread) ─► sync target ─► verify (thread) ─► arrive (loop) ─► sync target and log ─► release
 
 Every step on the loop looks again whether the file is still the one that was planned; if not, its copy is thrown away
-and the mover comes back to it. Trouble with one object is a value, `Held`, and no concern of the others.
+and the mover comes back to it. Trouble with one object is a value, `Held`, and no concern of the others. However it
+ends, no copy is left in an incoming area.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 import trio
 
+from fusestore.core.intents import FileStamp
 from fusestore.core.moves import ANOTHER_MOVE, CHANGED, OPEN_FOR_WRITING
-from fusestore.errors import Conflict, FusestoreError, NotFound, RootOffline
+from fusestore.errors import Conflict, FusestoreError, NotFound
 from fusestore.model import State
 from fusestore.roots import content, copy
 from fusestore.service import arriving, directories
@@ -24,7 +26,6 @@ from fusestore.service.discarding import carry_out
 from fusestore.service.looking import see
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from fusestore.core.ports import Driver
@@ -50,7 +51,7 @@ class Load(NamedTuple):
     version: int
     staged: bytes  # name in the target's incoming area
     source: At | None  # None for what is only in the index
-    stamp: tuple[int, int, int]  # size, mtime and ctime of the source: neither its bytes nor its attributes may change
+    stamp: FileStamp  # of the source, or of the record if that is all there is
     target: Driver
     size: int
     digest: bytes = b""
@@ -83,18 +84,22 @@ class Carrier:
         return held
 
     async def _bring(self, numbers: Sequence[InodeNo], held: list[Held]) -> None:
-        loads: list[Load] = []
+        loads: dict[InodeNo, Load] = {}  # with a copy, or the beginning of one, in the target's incoming area
         discards: Discards = []
-        for number in numbers:
-            try:
-                load = self._plan(number, held, discards)
-                if load is not None:
-                    loads.append(await self._stage(load))
-            except (OSError, FusestoreError) as error:
-                log.debug("an object met trouble", inode=number, exc_info=error)
-                held.append(Held(number, reason_of(error)))
-        if loads:
-            discards += await self._land(loads, held)
+        try:
+            for number in numbers:
+                try:
+                    load = self._plan(number, held, discards)
+                    if load is not None:
+                        loads[number] = load
+                        loads[number] = await self._stage(load)
+                except (OSError, FusestoreError) as error:
+                    held.append(_held(number, error))
+                    self._throw_away(loads.pop(number, None))
+            await self._land(loads, held, discards)
+        finally:
+            for load in loads.values():
+                self._throw_away(load)
         await self._release(discards)
 
     # -- before the switch ------------------------------------------------------------------------------------------
@@ -124,7 +129,7 @@ class Carrier:
             self._rename_home(inode)
             return None
         if store.files.has_writer(number):
-            store.awaited.add(number)
+            store.awaited[number] = self._move.number
             held.append(Held(number, OPEN_FOR_WRITING))
             return None
         if not store.on_disk(inode, target.number):
@@ -132,8 +137,8 @@ class Carrier:
             return None
         inode, seen, _ = see(store, inode)  # a change from outside counts before it is copied
         at = store.places.at(spots[0], number) if store.on_disk(inode, source.number) else None
-        stamp = _stamp(seen) if seen is not None else (0, 0, inode.ctime_ns)
-        return Load(number, inode.version, inode.id.hex().encode(), at, stamp, target, stamp[0])
+        stamp = arriving.stamp_of(seen) if seen is not None else FileStamp(0, 0, inode.ctime_ns)
+        return Load(number, inode.version, inode.id.hex().encode(), at, stamp, target, stamp.size)
 
     def _rename_home(self, inode: Inode) -> None:
         """Come home by rename(2) and link(2): the file system is the same."""
@@ -191,30 +196,35 @@ class Carrier:
 
     # -- the switch -------------------------------------------------------------------------------------------------
 
-    async def _land(self, loads: list[Load], held: list[Held]) -> Discards:
-        store = self._store
-        discards: Discards = []
-        for target in {load.target for load in loads}:
+    async def _land(self, loads: dict[InodeNo, Load], held: list[Held], discards: Discards) -> None:
+        """Switch to the copies that are good, and take them out of `loads`."""
+        unsynced: dict[Driver, OSError | FusestoreError] = {}
+        for target in {load.target for load in loads.values()}:
             try:
                 await self._sync(target)
             except (OSError, FusestoreError) as error:
-                held += [Held(load.number, reason_of(error)) for load in loads if load.target is target]
-                loads = [load for load in loads if load.target is not target]
-        for load in loads:
+                unsynced[target] = error
+        for load in list(loads.values()):
             try:
-                if load.digest and not await self._verify(load):
+                if load.target in unsynced:
+                    held.append(_held(load.number, unsynced[load.target]))
+                elif load.digest and not await self._verify(load):
                     held.append(Held(load.number, "the copy does not read back as it was written"))
                 elif (reason := self._changed(load)) is not None:
                     held.append(Held(load.number, reason))
                 else:
-                    inode = store.inode(load.number)
-                    self._arrived_on.add(load.target)
-                    discards += arriving.arrive(store, self._move, inode, load.staged, self._algorithm, load.digest)
-                    self._move.files_done += 1
-                    continue
+                    discards += self._arrive(load)
+                    del loads[load.number]
             except (OSError, FusestoreError) as error:
-                held.append(Held(load.number, reason_of(error)))
-            self._throw_away(load)
+                held.append(_held(load.number, error))
+
+    def _arrive(self, load: Load) -> Discards:
+        store = self._store
+        self._arrived_on.add(load.target)
+        stamp = load.stamp if load.source is not None else None
+        made = arriving.Copy(load.staged, self._algorithm, load.digest, stamp)
+        discards = arriving.arrive(store, self._move, store.inode(load.number), made)
+        self._move.files_done += 1
         return discards
 
     async def _verify(self, load: Load) -> bool:
@@ -235,15 +245,15 @@ class Carrier:
         if store.placement.is_home(load.number) or home[0].root != load.target.number:
             return "renamed"
         if store.files.has_writer(load.number):
-            store.awaited.add(load.number)
+            store.awaited[load.number] = self._move.number
             return OPEN_FOR_WRITING
         if inode.version != load.version:
             return CHANGED
         if load.source is None:
-            now = (0, 0, inode.ctime_ns)
+            now = FileStamp(0, 0, inode.ctime_ns)
         else:
             at = store.place(load.number)
-            now = _stamp(at.driver.stat(at.directory, at.name))
+            now = arriving.stamp_of(at.driver.stat(at.directory, at.name))
         if now != load.stamp:
             return CHANGED
         known = inode.current_hash if inode.hash_algorithm == self._algorithm else b""
@@ -251,10 +261,14 @@ class Carrier:
             return "the source does not match its recorded hash; nothing was changed"
         return None
 
-    def _throw_away(self, load: Load) -> None:
+    def _throw_away(self, load: Load | None) -> None:
+        if load is None:
+            return
         try:
             load.target.unlink(load.target.incoming(), load.staged)
-        except (OSError, RootOffline) as error:
+        except FileNotFoundError:
+            pass  # it had not begun, or it was left at its target by trouble after the switch
+        except (OSError, FusestoreError) as error:
             log.debug("a staged copy stays", name=load.staged.decode(), error=str(error))
 
     # -- after the switch -------------------------------------------------------------------------------------------
@@ -273,8 +287,9 @@ class Carrier:
         await trio.to_thread.run_sync(root.sync, limiter=self._store.threads[root.number])
 
 
-def _stamp(seen: os.stat_result) -> tuple[int, int, int]:
-    return seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+def _held(number: InodeNo, error: OSError | FusestoreError) -> Held:
+    log.debug("an object met trouble", inode=number, exc_info=error)
+    return Held(number, reason_of(error))
 
 
 def reason_of(error: OSError | FusestoreError) -> str:

@@ -1,17 +1,22 @@
 """Makes finished contents durable, hashes what was not hashed in passing, and announces them.
 
-One batch at a time: sync each root once for all files that finished since, then settle them. Files whose content
-changes meanwhile come back. The bytes are durable before anybody is told that they are (DESIGN 4).
+    waiting ─► a round: sync each root once for all, read what needs it, settle ─► settled
+       ▲                          └─ it changed meanwhile, or the disk refused ─► put off
+       └───────────────────────────────── after a pause ──────────────────────────┘
+
+The bytes are durable before anybody is told that they are (decision 0003). What was put off never holds up the rest:
+a file that others write all the time, or a disk that fails, is tried again in rounds to come.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
-from fusestore.errors import FusestoreError
+from fusestore.errors import FusestoreError, IndexFault, NotFound
 from fusestore.roots import content
 from fusestore.roots.hashing import hash_fd
 from fusestore.service import finalizing
@@ -26,6 +31,8 @@ log = structlog.get_logger()
 
 PAUSE_S: Final = 0.05  # gathers what a burst of small files finishes, so that one sync serves all
 PAUSE_MAX_S: Final = 2.0
+RETRY_S: Final = 2.0  # before what was put off is tried again, at the earliest
+PATIENCE_S: Final = 5.0  # how long `idle` waits for another try of what was put off
 SHARE: Final = 10  # a sync holds up everybody else's work on its disk: it may take a tenth of the time
 BATCH: Final = 1000
 
@@ -36,75 +43,132 @@ class Hasher:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: dict[InodeNo, None] = {}
+        self._put_off: dict[InodeNo, None] = {}
+        self._doubted: set[InodeNo] = set()  # their disk failed to take them, whatever the page cache shows
+        self._failing: set[Driver] = set()  # whose last sync failed
         self._pause_s = PAUSE_S
+        self._retry_at = math.inf
+        self._in_round = False
         self._wake = trio.Event()
-        self._idle = trio.Event()
-        self._idle.set()
+        self._round_over = trio.Event()
+        self._retried = trio.Event()
         store.on_unsettled = self.add
 
     def add(self, number: InodeNo) -> None:
         """Have a file settled once nobody writes it."""
         self._waiting[number] = None
-        self._idle = trio.Event() if self._idle.is_set() else self._idle
         self._wake.set()
 
     async def idle(self) -> None:
-        """Wait until nothing is waiting to be settled."""
-        await self._idle.wait()
+        """Wait until every file that waits now has had its turn, and what was put off then one more soon.
+
+        So it ends whatever goes on: files that keep changing, or that their disk does not take, stay unsettled.
+        """
+        await self._turn()
+        if self._put_off:
+            with trio.move_on_after(PATIENCE_S):
+                await self._retried.wait()
+            await self._turn()
+
+    async def _turn(self) -> None:
+        for _ in range(2):  # the round that goes on may have begun before the last of them came
+            if self._in_round or self._waiting:
+                await self._round_over.wait()
 
     async def run(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
+            with trio.move_on_at(self._retry_at):
+                await self._wake.wait()
             await trio.sleep(self._pause_s)
+            self._wake = trio.Event()
+            if trio.current_time() >= self._retry_at:
+                self.retry()
             began = trio.current_time()
             await self.settle_waiting()
-            self._pause_s = min(max(PAUSE_S, SHARE * (trio.current_time() - began)), PAUSE_MAX_S)
+            took_s = trio.current_time() - began
+            self._pause_s = min(max(PAUSE_S, SHARE * took_s), PAUSE_MAX_S)
+            if self._put_off:
+                self._retry_at = min(self._retry_at, began + took_s + max(RETRY_S, SHARE * took_s))
+
+    def retry(self) -> None:
+        """Have the next round take what was put off."""
+        self._waiting |= self._put_off
+        self._put_off = {}
+        self._retry_at = math.inf
+        retried, self._retried = self._retried, trio.Event()
+        retried.set()
 
     async def settle_waiting(self) -> None:
-        """Settle whatever waits and can be settled now."""
-        while self._waiting:
-            await self._one_batch()
-        self._idle.set()
+        """One round: settle what waits now and can be settled; put off what cannot."""
+        numbers, self._waiting = list(self._waiting), {}
+        self._in_round = True
+        for first in range(0, len(numbers), BATCH):
+            await self._one_batch(numbers[first : first + BATCH])
+        self._in_round = False
+        over, self._round_over = self._round_over, trio.Event()
+        over.set()
 
-    async def _one_batch(self) -> None:
-        numbers = list(self._waiting)[:BATCH]
-        for number in numbers:
-            del self._waiting[number]
+    async def _one_batch(self, numbers: list[InodeNo]) -> None:
         works: list[Unsettled] = []
         for number in numbers:
             try:
                 work = finalizing.take(self._store, number)
             except (OSError, FusestoreError) as error:
-                log.debug("not settled", inode=number, error=str(error))
+                self._not_settled(number, error)
                 continue
+            self._waiting.pop(number, None)  # the look at it may have found it changed; it is in hand now
             if work is not None:
                 works.append(work)
         drivers: dict[Driver, None] = dict.fromkeys(work.driver for work in works)
-        lost: set[Driver] = set()
         for driver in drivers:
-            try:
-                await trio.to_thread.run_sync(driver.sync, limiter=self._store.threads[driver.number])
-            except (OSError, FusestoreError) as error:
-                log.warning("root cannot be synced; its new files stay unsettled", root=driver.name, error=str(error))
-                lost.add(driver)
+            await self._sync(driver)
         for work in works:
-            if work.driver not in lost:
+            if work.driver in self._failing:
+                self._doubted.add(work.number)
+                self._defer(work.number)
+            else:
                 await self._settle(work)
+
+    async def _sync(self, driver: Driver) -> None:
+        """Make a root's bytes durable, or count it among those that fail."""
+        try:
+            await trio.to_thread.run_sync(driver.sync, limiter=self._store.threads[driver.number])
+        except (OSError, FusestoreError) as error:
+            if driver not in self._failing:
+                log.warning("root cannot be synced; its new files stay unsettled", root=driver.name, error=str(error))
+            self._failing.add(driver)
+        else:
+            self._failing.discard(driver)
 
     async def _settle(self, work: Unsettled) -> None:
         try:
             digest = work.digest or await self._read(work)
-            if not finalizing.settle(self._store, work, digest):
-                self._waiting[work.number] = None
+            written = work.number in self._waiting
+            if finalizing.settle(self._store, work, digest):
+                self._doubted.discard(work.number)
+            elif not written:  # then the next round has it anyway
+                self._defer(work.number)
         except (OSError, FusestoreError) as error:
-            log.debug("not settled", inode=work.number, error=str(error))
+            self._not_settled(work.number, error)
+
+    def _not_settled(self, number: InodeNo, error: OSError | FusestoreError) -> None:
+        log.debug("not settled", inode=number, error=str(error))
+        if isinstance(error, FileNotFoundError | NotFound | IndexFault):
+            self._doubted.discard(number)  # it is gone, or nothing can be settled any more
+        else:
+            self._defer(number)
+
+    def _defer(self, number: InodeNo) -> None:
+        self._waiting.pop(number, None)
+        self._put_off[number] = None
 
     async def _read(self, work: Unsettled) -> bytes:
         store = self._store
         at = store.place(work.number)
         fd = at.driver.open(at.directory, at.name, write=False)
         try:
+            if work.number in self._doubted:
+                content.forget_cached(fd)
             return await trio.to_thread.run_sync(
                 hash_fd, fd, store.config.hash.algorithm, limiter=store.threads[work.driver.number]
             )

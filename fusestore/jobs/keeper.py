@@ -1,4 +1,4 @@
-"""Keeps index and roots in order while nobody asks: commits, retention, vanished rows, roots that come and go."""
+"""Keeps index and roots in order while nobody asks: commits, retention, leftovers, roots that come and go."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fusestore.errors import FusestoreError, IndexFault
 from fusestore.model import MOUNT_ROOT, Cause, Operation
 from fusestore.roots import health
 from fusestore.roots.local import LocalRoot
-from fusestore.service import finalizing, vanished
+from fusestore.service import discarding, finalizing, vanished
 
 if TYPE_CHECKING:
     from fusestore.service.store import Store
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 COMMIT_LOOK_S: Final = 0.1
-SYNC_LOG_S: Final = 1.0  # what a power cut may take of the index (DESIGN 4)
+SYNC_LOG_S: Final = 1.0  # what a power cut may take of the index (decision 0003)
 PROBE_S: Final = 3.0
 SWEEP_S: Final = 5.0
+LEFT_S: Final = 60.0  # between two tries to destroy what a disk refused; by then nobody has it in hand any more
 CUT_PAUSE_S: Final = 0.2  # between two cuts of the event log, which hold up the loop
 
 
@@ -69,23 +70,40 @@ async def _cut_events(store: Store) -> None:
         await trio.sleep(CUT_PAUSE_S)
 
 
+async def destroy_left(store: Store) -> None:
+    """Destroy what a disk refused or trouble left behind: once a minute, and when a root comes back."""
+    known: set[int] = set()  # decisions that were not carried out at the last try
+    online = set(store.roots.values())
+    next_try = 0.0
+    while True:
+        await trio.sleep(SWEEP_S)
+        before, online = online, {root for root in store.roots.values() if root.online}
+        if online <= before and trio.current_time() < next_try:
+            continue
+        try:
+            await discarding.carry_out_left(store, known)
+        except (OSError, FusestoreError) as error:
+            log.warning("what no name needs waits for the bytes that replace it", error=str(error))
+        known = store.condemned.keys()
+        next_try = trio.current_time() + LEFT_S
+
+
 async def watch_roots(store: Store) -> None:
-    """See whether each root is still the one that was opened (DESIGN 7)."""
+    """See whether each root is still the one that was opened (decision 0009)."""
     said: dict[str, str] = {}
     while True:
         await trio.sleep(PROBE_S)
         for driver in store.roots.values():
             if not isinstance(driver, LocalRoot):
                 continue
-            was = driver.online
-            with trio.move_on_after(PROBE_S) as scope:
+            reason = "its disk does not answer"
+            with trio.move_on_after(PROBE_S):
                 # In the root's own threads: a disk that hangs keeps each that asks it.
                 limiter = store.threads[driver.number]
                 reason = await trio.to_thread.run_sync(health.probe, driver, abandon_on_cancel=True, limiter=limiter)
-            if scope.cancelled_caught:
-                driver.online, reason = False, "its disk does not answer"
-            if driver.online == was:
+            if driver.online == (not reason):
                 continue
+            driver.online = not reason
             if not driver.online:
                 store.places.forget_root(driver)
             if said.get(driver.name) != reason:
@@ -94,7 +112,7 @@ async def watch_roots(store: Store) -> None:
             _tell(store, driver.name, reason)
             if driver.online:
                 finalizing.resume(store)
-            store.on_move()
+            store.on_retry(None)
 
 
 def _tell(store: Store, root: str, reason: str) -> None:

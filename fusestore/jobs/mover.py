@@ -4,10 +4,16 @@ A move walks the names below its object: files in small batches by the `carrier`
 bottom-up. It keeps no state of its own that matters: interrupted anywhere, it starts again and skips what is home.
 What is held up (a writer, no room, a root that is away) makes the move wait; it is tried again soon, or at once when
 a writer closes.
+
+    begun ──► due ──► running (as many as there are workers) ──► over
+               ▲         │
+               └─ waiting ◄┘
 """
 
 from __future__ import annotations
 
+import math
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,11 +22,11 @@ import trio
 from fusestore.core.moves import OPEN, MoveEvent
 from fusestore.errors import FusestoreError
 from fusestore.jobs.carrier import Carrier, Held, reason_of
-from fusestore.model import MoveState
-from fusestore.service import adopting, directories, moving
+from fusestore.model import MoveNo, MoveState
+from fusestore.service import adopting, directories, moving, walking
 
 if TYPE_CHECKING:
-    from fusestore.model import InodeNo, Move, MoveNo
+    from fusestore.model import InodeNo, Move
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -34,48 +40,60 @@ class Mover:
     """The only owner of moves that run.
 
     Attributes:
-        running: the moves being worked on, with counts that are ahead of those in the index.
+        running: the moves being worked on, with counts that are ahead of those in the index. One that was overtaken
+            stays until its worker has nothing of it in hand.
     """
 
     def __init__(self, store: Store, workers: int) -> None:
         self._store = store
-        self._limit = trio.CapacityLimiter(workers)
+        self._workers = workers
         self._wake = trio.Event()
-        self._retry_at: dict[MoveNo, float] = {}
+        self._known = MoveNo(0)  # the newest move that was taken up
+        self._due: deque[MoveNo] = deque()
+        self._waiting: OrderedDict[MoveNo, float] = OrderedDict()  # when to try again, the earliest first
         self._claimed: set[InodeNo] = set()
         self.running: dict[MoveNo, Move] = {}
         store.on_move = self.wake
+        store.on_retry = self.retry
 
     def wake(self) -> None:
-        """There is a new move, or a reason to try the waiting ones again."""
-        self._retry_at.clear()
+        """There is a new move."""
+        self._wake.set()
+
+    def retry(self, move: MoveNo | None) -> None:
+        """What held a move up has passed; None: try all that wait."""
+        for number in list(self._waiting) if move is None else [move]:
+            if self._waiting.pop(number, None) is not None:
+                self._due.append(number)
         self._wake.set()
 
     async def run(self) -> None:
+        index = self._store.index
+        self._known = index.last_move
+        self._due += [move.number for move in index.moves(open_only=True)]
         async with trio.open_nursery() as nursery:
             while True:
                 self._wake = trio.Event()
-                next_try = float("inf")
-                for move in self._store.index.moves(open_only=True):
-                    if move.number in self.running:
-                        continue
-                    due = self._retry_at.get(move.number, 0.0)
-                    if due > trio.current_time():
-                        next_try = min(next_try, due)
-                        continue
-                    self.running[move.number] = move
-                    nursery.start_soon(self._work, move)
-                with trio.move_on_at(next_try):
+                begun = index.moves_after(self._known)
+                self._known = begun[-1] if begun else self._known
+                self._due += begun
+                while self._waiting and next(iter(self._waiting.values())) <= trio.current_time():
+                    self._due.append(self._waiting.popitem(last=False)[0])
+                while self._due and len(self.running) < self._workers:
+                    move = index.move(self._due.popleft())
+                    if move is not None and move.state in OPEN:
+                        self.running[move.number] = move
+                        nursery.start_soon(self._work, move)
+                with trio.move_on_at(next(iter(self._waiting.values()), math.inf)):
                     await self._wake.wait()
 
     async def _work(self, move: Move) -> None:
         try:
-            async with self._limit:
-                await self.bring(move)
+            await self.bring(move)
         finally:
             del self.running[move.number]
-            if move.state is MoveState.WAITING:
-                self._retry_at[move.number] = trio.current_time() + RETRY_S
+            if self._is_open(move):
+                self._waiting[move.number] = trio.current_time() + RETRY_S
             self._wake.set()
 
     async def bring(self, move: Move) -> None:
@@ -123,20 +141,11 @@ class Mover:
         """Learn how much there is to do, for whoever watches."""
         store = self._store
         move.files_total = move.files_done = move.bytes_total = move.bytes_done = 0
-        todo = [move.inode]
-        while todo:
-            number = todo.pop()
-            inode = store.index.inode(number)
-            if inode is None:
-                continue
-            if inode.is_dir:
-                after = b""
-                while names := store.index.dentries(number, after, 500):
-                    after = names[-1][0]
-                    todo += [child for _, child in names]
-                    await trio.lowlevel.checkpoint()
-            else:
-                home = store.placement.is_home(number)
+        for position, inode in enumerate(walking.below(store, move.inode), 1):
+            if position % walking.PAGE == 0:
+                await trio.lowlevel.checkpoint()
+            if not inode.is_dir:
+                home = store.placement.is_home(inode.number)
                 move.files_total += 1
                 move.files_done += home
                 move.bytes_total += inode.size

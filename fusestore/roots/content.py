@@ -75,11 +75,6 @@ def open_directory(directory: int) -> int:
     return os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
 
 
-def duplicate(fd: int) -> int:
-    """A second descriptor of the same open file, for a thread that outlives the caller's hold on the first."""
-    return os.dup(fd)
-
-
 def close(fd: int) -> None:
     os.close(fd)
 

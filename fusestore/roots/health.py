@@ -3,7 +3,7 @@
 A descriptor goes on working after `umount -l`, and a path goes on answering after its disk is gone, with what lies
 below the mountpoint. Only both together, with the marker, tell the truth. As long as our descriptors are open the
 kernel gives the device number to no other file system, so equal (st_dev, st_ino) means the same mounted file system.
-Blocks as long as the disk does: call it in a thread.
+Blocks as long as the disk does: call it in a thread. Whether the root counts as online is for the loop to say.
 """
 
 from __future__ import annotations
@@ -18,19 +18,10 @@ if TYPE_CHECKING:
 
 
 def probe(root: LocalRoot) -> str:
-    """Look at the root's path, and set `root.online` by what is there.
+    """Look at the root's path; returns why it is not the root that was opened, "" when it is.
 
-    A root that comes back as another mount stays offline: the directories that are open on it are not those any more.
-
-    Returns:
-        why the root is offline; "" when it is online.
+    A root that comes back as another mount is not: the directories that are open on it are not those any more.
     """
-    reason = _difference(root)
-    root.online = not reason
-    return reason
-
-
-def _difference(root: LocalRoot) -> str:
     try:
         top = os.open(root.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

@@ -1,7 +1,7 @@
 """The xattr that lets an index be rebuilt from the disks: who an object is, and which object that was said of.
 
 `cp -a` and `rsync -X` copy it along with the bytes. So it names the object it was written on, and a label that does not
-match its own object is a copy's: that object is somebody new (DESIGN 4).
+match its own object is a copy's: that object is somebody new (decision 0010).
 """
 
 from __future__ import annotations

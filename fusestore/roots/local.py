@@ -12,7 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Final, Self
 
-from fusestore.core.ports import Entry, Space
+from fusestore.core.ports import Space
 from fusestore.errors import RootOffline, RootReadOnly, RootUnavailable
 from fusestore.model import CONTROL_NAME, Backing, Layout
 from fusestore.roots import marker
@@ -101,14 +101,14 @@ class LocalRoot:
     def close_dir(self, directory: int) -> None:
         os.close(directory)
 
-    def list(self, directory: int) -> Iterator[Entry]:
+    def list(self, directory: int) -> Iterator[bytes]:
         self._reach()
         hidden = CONTROL_NAME if os.path.sameopenfile(directory, self.top) else None
         # By path, so that the listing has an offset of its own and names stay bytes.
         with os.scandir(b"/proc/self/fd/%d" % directory) as entries:
             for entry in entries:
                 if entry.name != hidden:
-                    yield Entry(entry.name, entry.inode())
+                    yield entry.name
 
     def id_area_path(self, id: bytes) -> bytes:
         """Where `id` lies in the id area, below the root's directory; for people to read."""

@@ -1,7 +1,7 @@
 """Taking over what the disk shows and the index does not know, and letting go of what is no longer there.
 
 An object is known again by (root, st_ino, birth time): a name that vanished here and turned up there is a rename
-outside and keeps its id; what is gone for good keeps its row for a day, in case it turns up elsewhere (DESIGN 7).
+outside and keeps its id; what is gone for good keeps its row for a day, in case it turns up elsewhere (decision 0009).
 Nothing is ever concluded from a root that is offline.
 """
 
@@ -270,20 +270,21 @@ async def refresh(store: Store, directory: InodeNo) -> None:
 
     Cheap when nothing can have changed: one fstat, and not even that where nobody else writes.
     """
+    root = store.placement.default_root(directory)
+    if root is None or store.layouts[root] is Layout.ID:
+        return  # its names are in the index alone
+    stamp = store.index.stamp(directory)
+    known = stamp is not None and stamp.root == root
+    if known and store.roots[root].outside is not Outside.WRITERS:
+        return
     try:
         driver, fd = store.places.directory(directory)
     except (NotFound, RootOffline):
-        return  # above the roots, or only the index can tell now
-    if driver.layout is Layout.ID:
-        return
-    stamp = store.index.stamp(directory)
-    known = stamp is not None and stamp.root == driver.number
-    if known and driver.outside is not Outside.WRITERS:
-        return
+        return  # only the index can tell now
     ctime_ns = driver.stat_dir(fd).st_ctime_ns
     if known and stamp is not None and stamp.ctime_ns == ctime_ns:
         return
-    found = {entry.name for entry in driver.list(fd)}
+    found = set(driver.list(fd))
     first = not known
     had_names = store.index.has_dentries(directory)  # ours perhaps, made before it was ever listed
     adopted = await _adopt_all(store, directory, found, announce=not first)

@@ -7,69 +7,135 @@ durable.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, NamedTuple
 
-from fusestore.core.intents import Arrive
+from fusestore.core.intents import Arrive, FileStamp
 from fusestore.errors import Conflict
 from fusestore.model import Cause, Operation, Outside
-from fusestore.roots import identity
+from fusestore.roots import content, identity
 from fusestore.service import ghosts
 from fusestore.service.creating import prepare
 from fusestore.service.deciding import Decided
-from fusestore.service.discarding import discard
+from fusestore.service.discarding import destroy, discard
 from fusestore.service.looking import fill
 
 if TYPE_CHECKING:
+    import os
+
     from fusestore.core.intents import Discard
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
-    from fusestore.model import Inode, Move
+    from fusestore.model import Inode, InodeNo, Move
     from fusestore.service.places import At
     from fusestore.service.store import Store
 
 Discards = list[tuple[int, "Discard"]]
 
 
-def arrive(store: Store, move: Move, inode: Inode, staged: bytes, algorithm: str, digest: bytes) -> Discards:
-    """Switch `inode` to its staged copy.
+class Copy(NamedTuple):
+    """A copy in the target root's incoming area.
 
-    Args:
-        staged: name of the copy in the target root's incoming area; `digest` (and its `algorithm`) were verified on it.
+    Attributes:
+        digest: was verified on it, by `algorithm`; b"" for what has no content.
+        stamp: of the original, as it was copied; None for what was only in the index.
+    """
+
+    staged: bytes
+    algorithm: str
+    digest: bytes
+    stamp: FileStamp | None
+
+
+def stamp_of(seen: os.stat_result) -> FileStamp:
+    return FileStamp(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
+
+def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
+    """Switch `inode` to its copy.
+
+    All that can fail comes before the switch, or is taken back: readers get their descriptor of the copy, and the copy
+    its label, while it is still staged.
 
     Returns:
         what to destroy once the switch is durable.
 
     Raises:
-        Conflict: something unknown is at the target; nothing was changed.
+        Conflict: something unknown is at the target; OSError as the disk says. Nothing was changed.
     """
     number = inode.number
     spots = store.placement.home_spots(number)
     driver = store.roots[spots[0].root]
     places = [prepare(store, spot, number, inode.id) for spot in spots]
-    incoming = driver.incoming()
+    incoming, staged = driver.incoming(), made.staged
     backing = driver.backing(incoming, staged)
-    intent = Arrive(number, move.number, inode.version, driver.number, staged, spots, backing, algorithm, digest)
-    try:
-        with Decided(store, intent, grows=True) as key:
-            driver.rename(incoming, staged, places[0].directory, places[0].name, replace=False)
-            _link_rest(places)
-    except FileExistsError:
-        raise Conflict(driver.name, store.path(number) or b"") from None
-    return settle_arrive(store, intent, key)
+    if inode.is_regular:
+        identity.write(driver, incoming, staged, identity.Label(inode.id, number, driver.uuid, backing))
+    intent = Arrive(
+        number,
+        move.number,
+        inode.version,
+        driver.number,
+        staged,
+        spots,
+        backing,
+        made.algorithm,
+        made.digest,
+        made.stamp,
+    )
+    opened = store.files.get(number)
+    with contextlib.ExitStack() as unused:
+        if opened is not None:
+            fd = driver.open(incoming, staged, write=False)
+            unused.callback(content.close, fd)
+        try:
+            with Decided(store, intent, grows=True) as key:
+                driver.rename(incoming, staged, places[0].directory, places[0].name, replace=False)
+                seen = _link_rest(places)
+        except FileExistsError:
+            if _take_back_leftovers(store, number):
+                return arrive(store, move, inode, made)
+            raise Conflict(driver.name, store.path(number) or b"") from None
+        discards = _settle(store, intent, key, inode, seen)
+        if opened is not None:
+            unused.pop_all()
+            opened.switch(driver, fd, writable=False)
+    return discards
 
 
-def _link_rest(places: list[At]) -> None:
-    """Give an arrived copy its further names, or take it back."""
+def _link_rest(places: list[At]) -> os.stat_result:
+    """Give an arrived copy its further names, or take it back; returns what the disk says of it then."""
     first = places[0]
-    made: list[At] = []
+    made = [first]
     try:
         for place in places[1:]:
             first.driver.link(first.directory, first.name, place.directory, place.name)
             made.append(place)
+        return first.driver.stat(first.directory, first.name)
     except OSError:
-        for place in (*made, first):
-            first.driver.unlink(place.directory, place.name)
+        for place in made:
+            with contextlib.suppress(FileNotFoundError):
+                place.driver.unlink(place.directory, place.name)
         raise
+
+
+def _take_back_leftovers(store: Store, number: InodeNo) -> bool:
+    """Clear the way of what a crash left half arrived, while a root was away at the start after it."""
+    leftovers = [
+        (key, intent) for key, intent in store.index.intents() if isinstance(intent, Arrive) and intent.inode == number
+    ]
+    for key, intent in leftovers:
+        take_back(store, intent, key)
+    return bool(leftovers)
+
+
+def take_back(store: Store, intent: Arrive, key: int) -> None:
+    """End an arrival that was cut off by destroying the copy: the original has gone on without it."""
+    for spot in intent.spots:
+        destroy(store, spot, intent.inode, intent.backing)
+    batch = store.batch()
+    batch.settle(key)
+    store.index.apply(batch)
 
 
 def finish_arrive(store: Store, intent: Arrive, key: int) -> Discards:
@@ -81,36 +147,28 @@ def finish_arrive(store: Store, intent: Arrive, key: int) -> Discards:
             first.driver.link(first.directory, first.name, place.directory, place.name)
         except FileExistsError:
             pass
-    return settle_arrive(store, intent, key)
+    return _settle(store, intent, key, store.inode(intent.inode), first.driver.stat(first.directory, first.name))
 
 
-def settle_arrive(store: Store, intent: Arrive, key: int) -> Discards:
+def _settle(store: Store, intent: Arrive, key: int, inode: Inode, seen: os.stat_result) -> Discards:
     """Record that the bytes are at home; returns what is to be destroyed."""
     number = intent.inode
-    inode = store.inode(number)
-    at = store.places.at(intent.spots[0], number)
+    target = store.roots[intent.root]
     old_row = store.index.placement(number)
     old_spots = store.placement.spots(number)
-    source = store.roots[old_spots[0].root]
     batch = store.batch()
     batch.settle(key)
     discards = discard(store, batch, inode, old_spots)
-    inode.backing = at.driver.backing(at.directory, at.name)
-    label = identity.Label(inode.id, inode.number, at.driver.uuid, inode.backing)
-    if inode.is_regular:
-        identity.write(at.driver, at.directory, at.name, label)
-    fill(inode, at.driver.stat(at.directory, at.name), links=False)
+    inode.backing = intent.backing
+    fill(inode, seen, links=False)
     inode.nlink = len(store.index.parents(number))  # names on other roots are not counted by this disk
     if intent.digest and inode.version == intent.version:
         inode.hash, inode.hash_algorithm, inode.hash_version = intent.digest, intent.algorithm, intent.version
     batch.put_inode(inode)
     batch.place(number, store.placement.row_for(intent.spots, store.index.parents(number)), old_row)
-    announce(store, batch, intent.move, inode, source, at.driver)
+    announce(store, batch, intent.move, inode, store.roots[old_spots[0].root], target)
     store.index.apply(batch)
-    opened = store.files.get(number)
-    if opened is not None:
-        opened.switch(at.driver, at.driver.open(at.directory, at.name, write=False), writable=False)
-    show(store, inode, changes_hands=at.driver.outside is Outside.WRITERS)
+    show(store, inode, changes_hands=target.outside is Outside.WRITERS)
     return discards
 
 

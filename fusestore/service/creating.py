@@ -13,9 +13,10 @@ from fusestore.core.namespace import check_name, check_parent
 from fusestore.errors import AlreadyExists, Conflict, CrossesRoots, NotFound, RootOffline
 from fusestore.model import Inode, InodeNo, Layout, Operation, Spot, Stamp, State
 from fusestore.roots import content, identity
+from fusestore.roots.hashing import Hasher
 from fusestore.service import adopting, ghosts, writing
 from fusestore.service.deciding import Decided
-from fusestore.service.looking import fill, is_on_its_way, see
+from fusestore.service.looking import Seen, fill, is_on_its_way, see
 from fusestore.service.openfiles import OpenFile
 from fusestore.service.places import At
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 class Created(NamedTuple):
     """A new inode, and the descriptor of its bytes when it is a regular file (the caller's to close)."""
 
-    inode: Inode
+    seen: Seen
     fd: int | None
 
 
@@ -112,7 +113,7 @@ def settle_create(
     owner: Owner | None = None,
     opened: bool = False,
     fd: int | None = None,
-) -> Inode:
+) -> Seen:
     """Record a new inode; `at` is where its disk object is, None when it has none; `fd` where it is open already."""
     now_ns = time.time_ns()
     is_dir = stat.S_ISDIR(intent.mode)
@@ -133,14 +134,16 @@ def settle_create(
     )
     batch = store.batch(grows=key is None)  # what was decided and done on a disk has to be recorded
     root = store.roots[intent.spot.root]
+    stat_now = None
     if at is not None:
-        inode.backing = at.driver.backing(at.directory, at.name)
+        inode.backing = root.backing_fd(fd) if fd is not None else root.backing(at.directory, at.name)
         label = identity.Label(inode.id, inode.number, root.uuid, inode.backing)
         if fd is not None:
             identity.write_fd(fd, label)
         elif is_dir or inode.is_regular:
-            identity.write(at.driver, at.directory, at.name, label)
-        fill(inode, at.driver.stat(at.directory, at.name), links=root.layout is Layout.TREE)
+            identity.write(root, at.directory, at.name, label)
+        stat_now = content.stat(fd) if fd is not None else root.stat(at.directory, at.name)
+        fill(inode, stat_now, links=root.layout is Layout.TREE)
         if is_dir:
             batch.stamp(inode.number, Stamp(root.number, inode.ctime_ns))
     if key is not None:
@@ -163,26 +166,26 @@ def settle_create(
         owner=owner,
     )
     store.index.apply(batch)
-    return inode
+    return Seen(inode, stat_now, root)
 
 
-def create(store: Store, parent: InodeNo, name: bytes, mode: int, owner: Owner) -> tuple[Inode, int]:
+def create(store: Store, parent: InodeNo, name: bytes, mode: int, owner: Owner) -> tuple[Seen, int]:
     """Make a regular file and open it for writing; returns it with its handle."""
-    created = make(store, parent, name, stat.S_IFREG | stat.S_IMODE(mode), owner, opened=True)
-    assert created.fd is not None
-    file = OpenFile(created.inode.number, store.home_root(parent), created.fd, writable=True)
-    writing.start_hashing(store, file)
+    seen, fd = make(store, parent, name, stat.S_IFREG | stat.S_IMODE(mode), owner, opened=True)
+    assert fd is not None
+    file = OpenFile(seen.inode.number, store.home_root(parent), fd, writable=True)
+    file.hasher = Hasher(store.config.hash.algorithm)  # it is empty
     file.writing = True
-    return created.inode, store.files.add(file, write=True)
+    return seen, store.files.add(file, write=True)
 
 
-def mknod(store: Store, parent: InodeNo, name: bytes, mode: int, rdev: int, owner: Owner) -> Inode:
+def mknod(store: Store, parent: InodeNo, name: bytes, mode: int, rdev: int, owner: Owner) -> Seen:
     """Make a file of any type but directory or symlink, without opening it."""
-    created = make(store, parent, name, mode, owner, rdev=rdev)
-    if created.fd is not None:
-        content.close(created.fd)
-        store.on_unsettled(created.inode.number)
-    return created.inode
+    seen, fd = make(store, parent, name, mode, owner, rdev=rdev)
+    if fd is not None:
+        content.close(fd)
+        store.on_unsettled(seen.inode.number)
+    return seen
 
 
 def link(store: Store, number: InodeNo, parent: InodeNo, name: bytes, owner: Owner) -> Inode:

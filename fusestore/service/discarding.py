@@ -1,25 +1,30 @@
 """Destroying bytes that no name needs any more: decided in the batch that takes the last name, done afterwards.
 
-The decision is an intent, so it survives a crash; the disk is only touched when it is recorded. A disk that refuses is
-asked again at the next start. Until they are gone such bytes are *condemned*: they take a place on the disk that no row
-speaks of, so they are hidden from adoption, and whoever needs their place has them destroyed at once (`hurry`).
+The decision is an intent, so it survives a crash; the disk is only touched when it is recorded. A disk that refuses,
+or is away, is asked again now and then (`carry_out_left`). Until they are gone such bytes are *condemned*: they take a
+place on the disk that no row speaks of, so they are hidden from adoption, and whoever needs their place has them
+destroyed at once (`hurry`). What has arrived elsewhere is destroyed only when its new bytes are durable there.
 """
 
 from __future__ import annotations
 
 import errno
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
+import trio
 
 from fusestore.core.intents import Discard
-from fusestore.errors import FusestoreError, NotFound
+from fusestore.errors import Conflict, FusestoreError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
     from fusestore.model import Backing, Inode, InodeNo, RootNo, Spot
+    from fusestore.service.places import At
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -43,6 +48,13 @@ class Condemned:
     def get(self, key: int) -> Discard | None:
         return self._intents.get(key)
 
+    def keys(self) -> set[int]:
+        return set(self._intents)
+
+    def of(self, keys: Iterable[int]) -> list[tuple[int, Discard]]:
+        """The decisions with these keys, but for those that were carried out."""
+        return [(key, self._intents[key]) for key in keys if key in self._intents]
+
     def at(self, spots: Iterable[Spot]) -> set[int]:
         return {self._places[spot] for spot in spots if spot in self._places}
 
@@ -63,55 +75,129 @@ def discard(store: Store, batch: Batch, inode: Inode, spots: tuple[Spot, ...]) -
     key = store.index.new_intent()
     intent = Discard(inode.number, inode.id, spots, inode.backing, inode.is_dir)
     batch.intent(key, intent)
-    store.condemned.add(key, intent)
+    batch.then(partial(store.condemned.add, key, intent))
     return [(key, intent)]
 
 
 def carry_out(store: Store, discards: list[tuple[int, Discard]]) -> None:
-    """Destroy what was decided on and is still there."""
+    """Destroy what was decided on and is still there; what a disk refuses is left for later."""
+    left = 0
+    trouble: OSError | FusestoreError | None = None
     for key, intent in discards:
         if store.condemned.get(key) is None:
             continue  # it was in somebody's way
         try:
-            for spot in intent.spots:
-                if intent.directory:
-                    destroy_directory(store, spot, intent.inode, intent.id)
-                else:
-                    destroy(store, spot, intent.inode, intent.backing, intent.id)
+            _destroy_all(store, intent)
+            batch = store.batch()
+            batch.settle(key)
+            batch.then(partial(store.condemned.remove, key))
+            store.index.apply(batch)
         except (OSError, FusestoreError) as error:
-            left = intent.directory and isinstance(error, OSError) and error.errno == errno.ENOTEMPTY
-            if not left:
-                log.warning("what no name needs is still on the disk", id=intent.id.hex(), error=str(error))
-                continue
+            left, trouble = left + 1, error
+    if trouble is not None:
+        log.warning("what no name needs is still on its disk", objects=left, error=str(trouble))
+
+
+def _destroy_all(store: Store, intent: Discard) -> None:
+    for spot in intent.spots:
+        if not intent.directory:
+            destroy(store, spot, intent.inode, intent.backing, intent.id)
+            continue
+        try:
+            destroy_directory(store, spot, intent.inode, intent.id)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
             # Somebody put something into it meanwhile: it is theirs now, and turns up as what it is.
             log.info("a directory that was left is in use on its disk", id=intent.id.hex())
-        batch = store.batch()
-        batch.settle(key)
-        store.index.apply(batch)
-        store.condemned.remove(key)
 
 
 def hurry(store: Store, keys: set[int]) -> None:
-    """Destroy now what waits for its successors to become durable, because something else needs the place."""
+    """Destroy now what waits for its successors to become durable, because something else needs the place.
+
+    Holds up the loop until they are: whoever needs the place has looked already, and nothing may come in between. It is
+    rare, because a name has to be wanted again between its object's arrival elsewhere and the release a moment later.
+
+    Raises:
+        Conflict: it could not be destroyed.
+        RootOffline: the root of a successor is away, and these bytes may be needed yet; OSError: it cannot be synced.
+    """
     if not keys:
         return
-    # The index has the last word: a batch that was refused has condemned nothing.
-    decided = [(key, intent) for key, intent in store.index.intents() if key in keys and isinstance(intent, Discard)]
-    for root in store.roots.values():
-        if root.online:
-            root.sync()
+    discards = store.condemned.of(keys)
+    for root in _successors(store, discards):
+        root.sync()
     store.index.sync_log()
-    carry_out(store, decided)
+    carry_out(store, discards)
+    for _, intent in store.condemned.of(keys):
+        raise Conflict(store.roots[intent.spots[0].root].name, intent.spots[0].name)
+
+
+def carry_out_recovered(store: Store) -> None:
+    """Destroy what a crash left to be destroyed, where all roots concerned are there. Blocks: nobody is served yet.
+
+    Raises:
+        OSError: the root of a successor cannot be synced.
+    """
+    discards = _within_reach(store, store.condemned.keys())
+    for root in _successors(store, discards):
+        root.sync()
+    if discards:
+        store.index.sync_log()
+        carry_out(store, discards)
+
+
+async def carry_out_left(store: Store, keys: set[int]) -> None:
+    """Ask once more for what a disk refused, or trouble kept from being asked for, where all roots concerned are there.
+
+    Args:
+        keys: of decisions that nobody is about to carry out; those that were carried out meanwhile do not matter.
+
+    Raises:
+        RootOffline, OSError: the root of a successor has got lost meanwhile, or cannot be synced.
+    """
+    discards = _within_reach(store, keys)
+    for root in _successors(store, discards):
+        await trio.to_thread.run_sync(root.sync, limiter=store.threads[root.number])
+    if discards:
+        await trio.to_thread.run_sync(store.index.sync_log)
+        carry_out(store, discards)
+
+
+def _within_reach(store: Store, keys: set[int]) -> list[tuple[int, Discard]]:
+    """Those decisions whose bytes are on roots that are online, and so are the successors'."""
+    found = []
+    for key, intent in store.condemned.of(keys):
+        roots = {store.roots[spot.root] for spot in intent.spots} | _successors(store, [(key, intent)])
+        if all(root.online for root in roots):
+            found.append((key, intent))
+    return found
+
+
+def _successors(store: Store, discards: list[tuple[int, Discard]]) -> set[Driver]:
+    """The roots where the bytes are that took the place of those condemned; none for what was removed or replaced."""
+    roots: set[Driver] = set()
+    for _, intent in discards:
+        inode = store.index.inode(intent.inode)
+        if inode is not None:
+            spots = store.disk_spots(inode, store.placement.spots(inode.number))
+            roots |= {store.roots[spot.root] for spot in spots}
+    return roots
 
 
 def destroy(store: Store, spot: Spot, number: InodeNo, backing: Backing | None, id: bytes = b"") -> None:
     """Unlink a disk object if it is still the one that was meant; what took its place is a stranger's."""
     try:
         at = store.places.at(spot, number, id)
-        if backing is None or at.driver.stat(at.directory, at.name).st_ino == backing.st_ino:
+        if backing is None or _is(at, backing):
             at.driver.unlink(at.directory, at.name)
     except (FileNotFoundError, NotFound):
         pass  # somebody else was faster, or its directory went before it
+
+
+def _is(at: At, backing: Backing) -> bool:
+    seen = at.driver.backing(at.directory, at.name)
+    return (seen.st_ino, seen.btime_ns) == (backing.st_ino, backing.btime_ns)
 
 
 def destroy_directory(store: Store, spot: Spot, number: InodeNo, id: bytes = b"") -> None:

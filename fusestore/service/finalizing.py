@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusestore.core.intents import Writing
@@ -56,12 +57,12 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     if seen.stat is None or (seen.stat.st_size, seen.stat.st_mtime_ns) != (work.size, work.mtime_ns):
         return False
     algorithm = store.config.hash.algorithm
-    suspect = work.number in store.suspects
-    store.suspects.discard(work.number)
     batch = store.batch()
+    batch.then(partial(store.suspects.discard, work.number))
     cause = Cause.USER
-    if suspect:
+    if work.number in store.suspects:
         if (inode.hash_algorithm, inode.hash) == (algorithm, digest):
+            store.suspects.discard(work.number)
             return True  # only the ctime had moved
         inode.version += 1  # written outside, with the mtime put back
         cause = Cause.OUTSIDE

@@ -34,14 +34,15 @@ def create_store(path: Path) -> None:
     """Make a store at `path`, which must be missing or an empty directory.
 
     Raises:
-        StoreError: there is something already; OSError as the disk says.
+        StoreError: it is neither; OSError as the disk says.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if next(path.iterdir(), None) is not None:
-            raise StoreError(f"{path} is not empty; a new store needs a directory of its own")
-    except (FileExistsError, NotADirectoryError):
-        raise StoreError(f"{path} is not a directory") from None
+        path.mkdir(exist_ok=True)
+        entries = os.listdir(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be made a store: {error.strerror}") from None
+    if entries:
+        raise StoreError(f"{path} is not empty; choose an empty or new directory")
     # The config comes after the index: without it nobody takes the directory for a store.
     index = Index.open(path / settings.INDEX_NAME, create=True)
     try:

@@ -40,19 +40,21 @@ def clear_directory(store: Store, directory: InodeNo, root: RootNo) -> None:
 def relocate(store: Store, number: InodeNo, source: Spot, target: Spot, *, keep: bool = False) -> None:
     """Bring the disk object at `source` to `target`, on the same file system; with `keep` link it there.
 
-    A hard link whose object lies at `target` already is just unlinked.
+    A hard link whose object lies at `target` already is just unlinked, if nobody else was faster.
 
     Raises:
         FileExistsError: something else is at `target`; OSError as the disk says.
     """
     start, end = store.places.at(source, number), store.places.at(target, number)
     driver = start.driver
-    intent = Relocate(number, source, target, driver.backing(start.directory, start.name), keep)
+    has_both = target in store.placement.spots(number)
+    there = end if has_both else start
+    intent = Relocate(number, source, target, driver.backing(there.directory, there.name), keep)
     with Decided(store, intent) as key:
         if keep:
             driver.link(start.directory, start.name, end.directory, end.name)
-        elif target in store.placement.spots(number):
-            driver.unlink(start.directory, start.name)
+        elif has_both:
+            discarding.destroy(store, source, number, intent.backing)
         else:
             driver.rename(start.directory, start.name, end.directory, end.name, replace=False)
     settle_relocate(store, intent, key)

@@ -8,9 +8,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from fusestore.core.moves import OPEN, MoveEvent, advance
+from msgspec.structs import replace
+
+from fusestore.core.moves import MoveEvent, advance
 from fusestore.errors import NoRoom
 from fusestore.model import Cause, Move, MoveState, Operation
+from fusestore.service import walking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,22 +48,11 @@ def _known_size(store: Store, inode: Inode) -> int:
         return inode.size if inode.is_regular else 0
     deadline = time.monotonic_ns() + SIZE_BUDGET_NS
     size = 0
-    todo = [inode.number]
-    while todo:
-        directory = todo.pop()
-        after = b""
-        while names := store.index.dentries(directory, after, 200):
-            after = names[-1][0]
-            for _, number in names:
-                child = store.index.inode(number)
-                if child is None:
-                    continue
-                if child.is_dir:
-                    todo.append(number)
-                elif child.is_regular:
-                    size += child.size
-            if time.monotonic_ns() > deadline:
-                return size
+    for each in walking.below(store, inode.number):
+        if each.is_regular:
+            size += each.size
+        if time.monotonic_ns() > deadline:
+            break
     return size
 
 
@@ -178,7 +170,8 @@ def _begin(
 
 def _queue(store: Store, batch: Batch, move: Move, inode: Inode, target: Driver) -> None:
     batch.move(move)
-    store.reserved[target.number][move.number] = inode.size if inode.is_regular else 0
+    size = inode.size if inode.is_regular else 0
+    batch.then(lambda: store.reserved[target.number].update({move.number: size}))
     announce(store, batch, move, inode, "queued", path=move.path)
 
 
@@ -197,14 +190,14 @@ def overtake(store: Store, batch: Batch, number: InodeNo, *, reason: str) -> Non
         return
     for move in store.index.open_moves_of(number):
         batch.move(advance(move, MoveEvent.OVERTAKEN, reason=reason, now_ns=time.time_ns()))
-        release_room(store, move)
+        _release_room(store, batch, move)
 
 
 def finish(store: Store, batch: Batch, move: Move, inode: Inode, path: bytes) -> None:
     """Add to a batch that a move has arrived at `path`."""
     move.files_done, move.bytes_done = move.files_total, move.bytes_total
-    batch.move(advance(move, MoveEvent.ARRIVED, now_ns=time.time_ns()))
-    release_room(store, move)
+    batch.move(advance(replace(move), MoveEvent.ARRIVED, now_ns=time.time_ns()))
+    _release_room(store, batch, move)
     store.journal(
         batch,
         inode,
@@ -220,7 +213,7 @@ def finish(store: Store, batch: Batch, move: Move, inode: Inode, path: bytes) ->
 
 
 def change(store: Store, move: Move, event: MoveEvent, reason: str = "") -> None:
-    """Advance a move's state and say so."""
+    """Advance the state of a move that goes on, and say so."""
     was = (move.state, move.reason)
     advance(move, event, reason=reason, now_ns=time.time_ns())
     if (move.state, move.reason) == was:
@@ -232,8 +225,6 @@ def change(store: Store, move: Move, event: MoveEvent, reason: str = "") -> None
         announce(store, batch, move, inode, move.state.value, detail=reason)
         if move.state is MoveState.WAITING:
             store.journal(batch, inode, "move", reason, new_root=move.target, move=move.number)
-    if move.state not in OPEN:
-        release_room(store, move)
     store.index.apply(batch)
 
 
@@ -256,7 +247,11 @@ def announce(
     )
 
 
-def release_room(store: Store, move: Move) -> None:
-    """Give back the room on the target that a move had reserved."""
-    for promised in store.reserved.values():
-        promised.pop(move.number, None)
+def _release_room(store: Store, batch: Batch, move: Move) -> None:
+    """Add to a batch that a move needs no room on its target any more."""
+
+    def give_back() -> None:
+        for promised in store.reserved.values():
+            promised.pop(move.number, None)
+
+    batch.then(give_back)

@@ -108,6 +108,16 @@ class OpenFiles:
                 content.close(fd)
         return handle
 
+    def pin(self, file: OpenFile) -> None:
+        """Keep a descriptor of an inode that nobody has open yet; `unpin` closes it unless somebody has by then."""
+        self._files[file.number] = file
+
+    def unpin(self, number: InodeNo) -> None:
+        file = self._files.get(number)
+        if file is not None and not file.handles:
+            del self._files[number]
+            content.close(file.fd)
+
     def has_writer(self, number: InodeNo) -> bool:
         file = self._files.get(number)
         return file is not None and file.writers > 0

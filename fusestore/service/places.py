@@ -46,7 +46,6 @@ class Places:
         self._placement = placement
         self._roots = roots
         self._tops = tops
-        self._defaults: dict[InodeNo, Driver] = {}
         self._open: OrderedDict[tuple[InodeNo, Driver], int] = OrderedDict()
 
     def directory(self, number: InodeNo, root: RootNo | None = None) -> tuple[Driver, int]:
@@ -55,12 +54,11 @@ class Places:
         Raises:
             RootOffline, NotFound: the directory has no realization there; OSError as the disk says.
         """
-        driver = self._defaults.get(number) if root is None else self._roots[root]
-        if driver is None:
-            default = self._placement.default_root(number)
-            if default is None:
+        if root is None:
+            root = self._placement.default_root(number)
+            if root is None:
                 raise NotFound(number)
-            driver = self._defaults[number] = self._roots[default]
+        driver = self._roots[root]
         if not driver.online:
             raise RootOffline(driver.name)
         key = (number, driver)
@@ -99,8 +97,7 @@ class Places:
         return At(driver, *driver.id_area(id))
 
     def forget(self, number: InodeNo) -> None:
-        """Drop what is known of a directory: its default place changed, or it is gone."""
-        self._defaults.pop(number, None)
+        """Close the descriptors of a directory: its default place changed, or it is gone."""
         for driver in self._roots.values():
             opened = self._open.pop((number, driver), None)
             if opened is not None:
@@ -115,4 +112,3 @@ class Places:
         while self._open:
             (_, driver), opened = self._open.popitem()
             driver.close_dir(opened)
-        self._defaults.clear()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from fusestore.core.moves import PASSING
+from fusestore.core.moves import OPEN, PASSING
 from fusestore.errors import InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
 from fusestore.service import describing, looking, verifying
@@ -142,10 +142,15 @@ class Queries:
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
-    def moves(self, *, all: bool) -> list[dict[str, Any]]:
-        """Moves, oldest first: the open ones, or all that ever were."""
-        moves = self._store.index.moves(open_only=not all)
-        return [describing.move(self._running.get(move.number, move)) for move in moves]
+    def moves(self, *, all: bool, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """A page of moves, newest first: of the open ones, or of all that ever were."""
+        number = MoveNo(before) if before is not None else None
+        moves = self._store.index.moves_before(number, limit, open_only=not all)
+        return [describing.move(self._live(move)) for move in moves]
+
+    def _live(self, move: Move) -> Move:
+        """With the counts of now, while it is worked on."""
+        return self._running.get(move.number, move) if move.state in OPEN else move
 
     def status(self) -> dict[str, Any]:
         """Roots, room, moves, the index, and whether an operator is needed."""
@@ -176,7 +181,7 @@ class Queries:
         }
 
     async def wait(self, what: str | int | None, report: Report) -> dict[str, Any]:
-        """Wait until moves are over and finished contents are hashed.
+        """Wait until moves are over, with no copy of theirs left behind, and finished contents are hashed.
 
         Args:
             what: a path, an id, the number of a move, or None for all.
@@ -187,27 +192,37 @@ class Queries:
         Raises:
             NotFound
         """
-        wanted = self._moves_of(what)
+        moves = {move.number: move for move in self._moves_of(what)}
+        going_on = set(moves)
         while True:
             await self._settled()
-            moves = [self._running.get(number) or self._store.index.move(number) for number in wanted]
-            known = [move for move in moves if move is not None]
-            report(sum(move.bytes_done for move in known), sum(move.bytes_total for move in known), "bytes")
-            if not any(_goes_on(move) or move.number in self._running for move in known):
-                return {"moves": [describing.move(move) for move in known]}
+            for number in going_on:
+                move = self._store.index.move(number) or moves[number]
+                moves[number] = self._live(move)
+            going_on = {each for each in going_on if each in self._running or moves[each].state in OPEN}
+            report(
+                sum(move.bytes_done for move in moves.values()),
+                sum(move.bytes_total for move in moves.values()),
+                "bytes",
+            )
+            if not any(number in self._running or _goes_on(moves[number]) for number in going_on):
+                return {"moves": [describing.move(move) for move in moves.values()]}
             await trio.sleep(POLL_S)
 
-    def _moves_of(self, what: str | int | None) -> list[MoveNo]:
-        store = self._store
+    def _moves_of(self, what: str | int | None) -> list[Move]:
+        """The moves that concern something: open ones, and those overtaken that a worker has still in hand."""
+        index = self._store.index
         if isinstance(what, int):
-            if store.index.move(MoveNo(what)) is None:
+            move = index.move(MoveNo(what))
+            if move is None:
                 raise NotFound(f"move {what}")
-            return [MoveNo(what)]
-        moves = store.index.moves(open_only=True)
+            return [move]
+        open_moves = {move.number: move for move in index.moves(open_only=True)}
+        moves = [move for _, move in sorted({**self._running, **open_moves}.items())]
         if what is None:
-            return [move.number for move in moves]
+            return moves
         top = self.find(what)
-        return [move.number for move in moves if self._is_within(move.inode, top) or self._is_within(top, move.inode)]
+        return [move for move in moves if self._is_within(move.inode, top) or self._is_within(top, move.inode)]
 
     def _is_within(self, number: InodeNo, top: InodeNo) -> bool:
         while number != top:
@@ -231,7 +246,7 @@ class Queries:
 
 def _goes_on(move: Move) -> bool:
     """Whether a move will end by itself."""
-    return move.state in (MoveState.QUEUED, MoveState.RUNNING, MoveState.WAITING) and not _needs_help(move)
+    return move.state in OPEN and not _needs_help(move)
 
 
 def _needs_help(move: Move) -> bool:

@@ -1,8 +1,8 @@
 """After a crash: settle every leftover intent by looking at the disk.
 
 Done -> finish it, not done -> drop it; decided destructions are carried out, writing periods are closed honestly. It
-never decides anew: what the disk shows and what the intent says leave one answer (DESIGN 3). An intent on a root that
-is offline stays.
+never decides anew: what the disk shows and what the intent says leave one answer (decision 0002). An intent on a root
+that is offline stays.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ log = structlog.get_logger()
 
 def recover(store: Store) -> int:
     """Settle all leftover intents; returns how many there were."""
-    # What is to be destroyed comes last: an unfinished rename of a directory decides where to look for it.
-    leftovers = sorted(store.index.intents(), key=lambda leftover: isinstance(leftover[1], Discard))
+    leftovers = list(store.index.intents())
     for key, intent in leftovers:
         log.info("settling", intent=type(intent).__name__, inode=intent.inode)
         try:
@@ -48,6 +47,10 @@ def recover(store: Store) -> int:
             log.warning("an unfinished change waits for its root", root=offline.args[0])
         except (OSError, FusestoreError) as error:
             log.error("an unfinished change cannot be settled", intent=repr(intent), error=str(error))
+    try:
+        discarding.carry_out_recovered(store)
+    except (OSError, FusestoreError) as error:
+        log.warning("what no name needs stays for now", error=str(error))
     _empty_incoming(store)
     moving.promise_again(store)
     return len(leftovers)
@@ -61,9 +64,9 @@ def _empty_incoming(store: Store) -> None:
             continue
         try:
             incoming = root.incoming()
-            for entry in list(root.list(incoming)):
-                if (root.number, entry.name) not in wanted:
-                    root.unlink(incoming, entry.name)
+            for name in list(root.list(incoming)):
+                if (root.number, name) not in wanted:
+                    root.unlink(incoming, name)
         except OSError as error:
             log.warning("unfinished copies stay", root=root.name, error=str(error))
 
@@ -74,7 +77,6 @@ def _settle(store: Store, key: int, intent: Intent) -> None:
             _close_writing(store, intent)
         case Discard():
             store.condemned.add(key, intent)
-            discarding.carry_out(store, [(key, intent)])
         case Attributes():
             _settle_attributes(store, key, intent)
         case Remove():
@@ -145,7 +147,8 @@ def _settle_placed(store: Store, key: int, intent: Link | Rename | Relocate) -> 
 def _settle_arrive(store: Store, key: int, intent: Arrive) -> None:
     """A verified copy at its new place: done, unless the original has gone on without it.
 
-    That can only be when one of the roots was away at the last start, and the other was used.
+    It may have while nothing ran here: somebody has written it on its disk. Or one of the roots was away at the last
+    start, and the other was used.
     """
     at = _find(store, intent.spots[0], intent.inode)
     if at is None or not _is(at, intent.backing):
@@ -156,15 +159,27 @@ def _settle_arrive(store: Store, key: int, intent: Arrive) -> None:
         inode is None
         or inode.version != intent.version
         or set(store.placement.home_spots(intent.inode)) != set(intent.spots)
+        or _has_changed(store, intent)
     ):
-        for spot in intent.spots:
-            discarding.destroy(store, spot, intent.inode, intent.backing)
-        _drop(store, key)
+        arriving.take_back(store, intent, key)
         return
     discards = arriving.finish_arrive(store, intent, key)
     at.driver.sync()  # the old bytes may go only when nothing can take the new ones back
     store.index.sync_log()
     discarding.carry_out(store, discards)
+
+
+def _has_changed(store: Store, intent: Arrive) -> bool:
+    """Whether the original is not as it was copied; one that is gone cannot speak against its copy.
+
+    Raises:
+        RootOffline: nobody can tell.
+    """
+    if intent.stamp is None:
+        return False
+    found = (_find(store, spot, intent.inode) for spot in store.placement.spots(intent.inode))
+    at = next((at for at in found if at is not None), None)
+    return at is not None and arriving.stamp_of(at.driver.stat(at.directory, at.name)) != intent.stamp
 
 
 def _leave(store: Store, intent: Rename | Relocate) -> None:

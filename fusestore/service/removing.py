@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from fusestore.core.intents import Remove
 from fusestore.core.namespace import check_removable
-from fusestore.core.placement import without
-from fusestore.errors import IsADirectory, NotADirectory, NotEmpty, NotFound
+from fusestore.core.placement import Parted, without
+from fusestore.errors import IsADirectory, NotADirectory, NotEmpty, NotFound, RootOffline
 from fusestore.model import Operation
 from fusestore.service import adopting, ghosts, moving
 from fusestore.service.creating import touch_parent
 from fusestore.service.deciding import Decided
-from fusestore.service.discarding import destroy, destroy_directory
+from fusestore.service.discarding import carry_out, destroy, destroy_directory, discard
 from fusestore.service.looking import lookup
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ def unlink(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> None:
     inode = _removable(store, parent, name)
     if inode.is_dir:
         raise IsADirectory(name)
-    going, _ = spots_of_name(store, inode, parent, name)
-    intent = Remove(inode.number, parent, name, store.disk_spots(inode, going), inode.backing)
+    parted = spots_of_name(store, inode, parent, name)
+    intent = Remove(inode.number, parent, name, store.disk_spots(inode, parted.going), inode.backing)
     if not intent.spots:
-        settle_remove(store, intent, None, owner=owner)
+        settle_remove(store, intent, None, parted=parted, owner=owner)
         return
     with Decided(store, intent) as key:
         for spot in intent.spots:
             destroy(store, spot, inode.number, inode.backing)
-    settle_remove(store, intent, key, owner=owner)
+    settle_remove(store, intent, key, parted=parted, owner=owner)
 
 
 async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> None:
-    """Remove an empty directory, from every root where it lies.
+    """Remove an empty directory. Its further places, while it is on its way, are destroyed once it is gone.
 
     Raises:
         NotFound, NotADirectory, NotEmpty, Protected, RootReadOnly; OSError as the disk says.
@@ -57,17 +57,20 @@ async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> Non
         raise NotFound(name)
     if store.index.has_dentries(inode.number):
         raise NotEmpty(name)
-    spots = empty_directory(store, inode)
+    empty_directory(store, inode)
+    if not all(_is_empty(store, inode.number, spot) for spot in store.index.skeletons(inode.number)):
+        raise NotEmpty(name)
+    spots = store.disk_spots(inode, store.placement.spots(inode.number))
     intent = Remove(inode.number, parent, name, spots, inode.backing)
     if not spots:
         settle_remove(store, intent, None, owner=owner)
         return
+    store.places.forget(inode.number)  # closed before it goes: ext4 takes a clock tick (4 ms) to close it afterwards
     try:
         with Decided(store, intent) as key:
-            for spot in spots:
+            for spot in spots:  # one: of several disks the first could not take its part back if the second refused
                 destroy_directory(store, spot, inode.number)
     except OSError as error:
-        store.directory_changed(inode.number)  # on some roots it may be gone already
         if error.errno == errno.ENOTEMPTY:
             raise NotEmpty(name) from None
         raise
@@ -81,18 +84,23 @@ def _removable(store: Store, parent: InodeNo, name: bytes) -> Inode:
     return inode
 
 
-def empty_directory(store: Store, inode: Inode) -> tuple[Spot, ...]:
-    """Send the ghosts out of a directory that is to go; returns its spots on all roots, skeletons first."""
+def empty_directory(store: Store, inode: Inode) -> None:
+    """Send the ghosts out of a directory that is to go, on every root where it lies."""
     number = inode.number
-    spots = [*store.index.skeletons(number), *store.placement.spots(number)]
-    for spot in spots:
+    for spot in (*store.index.skeletons(number), *store.placement.spots(number)):
         ghosts.clear_directory(store, number, spot.root)
-    return store.disk_spots(inode, tuple(spots))
 
 
-def spots_of_name(
-    store: Store, inode: Inode, parent: InodeNo, name: bytes
-) -> tuple[tuple[Spot, ...], tuple[Spot, ...]]:
+def _is_empty(store: Store, number: InodeNo, skeleton: Spot) -> bool:
+    """Whether nobody else has put something into a further place of a directory whose ghosts are gone."""
+    try:
+        driver, directory = store.places.directory(number, skeleton.root)
+        return next(driver.list(directory), None) is None
+    except (FileNotFoundError, NotFound, RootOffline):
+        return True  # on an id root, or away: what turns up in it later is left alone
+
+
+def spots_of_name(store: Store, inode: Inode, parent: InodeNo, name: bytes) -> Parted:
     """The spots that go and those that stay when an inode loses this name."""
     spots = store.placement.spots(inode.number)
     home = store.placement.home(parent)
@@ -101,19 +109,24 @@ def spots_of_name(
     return without(spots, store.placement.spot_in(home, parent, name), last=last)
 
 
-def settle_remove(store: Store, intent: Remove, key: int | None, *, owner: Owner | None = None) -> None:
-    """Record that a name is gone, and the inode with its last one."""
+def settle_remove(
+    store: Store, intent: Remove, key: int | None, *, parted: Parted | None = None, owner: Owner | None = None
+) -> None:
+    """Record that a name is gone, and the inode with its last one; `parted`: what `spots_of_name` says."""
     inode = store.inode(intent.inode)
+    parted = parted or spots_of_name(store, inode, intent.parent, intent.name)
     batch = store.batch()
     if key is not None:
         batch.settle(key)
-    begun = drop_name(store, batch, inode, intent.parent, intent.name, owner=owner)
+    begun = drop_name(store, batch, inode, intent.parent, intent.name, parted, owner=owner)
     touch_parent(store, batch, intent.parent, links=-int(inode.is_dir))
+    discards = discard(store, batch, inode, tuple(store.index.skeletons(inode.number))) if inode.is_dir else []
     store.index.apply(batch)
     if begun:
         store.on_move()
     if inode.is_dir:
         store.directory_changed(inode.number)
+        carry_out(store, discards)
 
 
 def drop_name(
@@ -122,11 +135,12 @@ def drop_name(
     inode: Inode,
     parent: InodeNo,
     name: bytes,
+    parted: Parted,
     *,
     owner: Owner | None,
     replaced: bool = False,
 ) -> bool:
-    """Add to a batch that `inode` loses a name; its bytes are the caller's affair.
+    """Add to a batch that `inode` loses a name, with which its spots part; its bytes are the caller's affair.
 
     Returns:
         whether what is left of it has to move, because only names on another root remain.
@@ -134,8 +148,8 @@ def drop_name(
     begun = False
     number = inode.number
     path = store.join(parent, name)
-    root = store.root_of(number)
-    going, staying = spots_of_name(store, inode, parent, name)
+    going, staying = parted
+    root = store.roots[(*going, *staying)[0].root]
     names = [each for each in store.index.parents(number) if each != (parent, name)]
     row = store.index.placement(number)
     batch.unlink(parent, name, number)
@@ -158,7 +172,7 @@ def drop_name(
         Operation.REMOVE,
         "replaced" if replaced else "removed",
         path=path,
-        root=root.name if root else "",
+        root=root.name,
         owner=owner,
     )
     store.journal(batch, inode, "replace" if replaced else "remove", old=path or b"", owner=owner)
@@ -177,14 +191,11 @@ def refresh_stamp(store: Store, inode: Inode, spots: tuple[Spot, ...]) -> None:
 
 def drop(store: Store, batch: Batch, inode: Inode) -> None:
     """Add to a batch that an inode is gone from the index; what the kernel still holds lives on in memory."""
-    number = inode.number
-    row = store.index.placement(number)
-    if row is not None:
-        batch.place(number, None, row)
-    for skeleton in store.index.skeletons(number):
-        batch.drop_skeleton(number, skeleton)
-    batch.written(number)
     batch.drop_inode(inode)
-    store.digests.pop(number, None)
-    if store.held(number):
-        store.orphans[number] = inode
+    batch.then(lambda: _outlive(store, inode))
+
+
+def _outlive(store: Store, inode: Inode) -> None:
+    store.digests.pop(inode.number, None)
+    if store.held(inode.number):
+        store.orphans[inode.number] = inode

@@ -5,7 +5,7 @@
     an id root's own names                            ──► the index only
     anything else                                     ──► the index only: the object becomes a ghost, and a move begins
 
-The kernel holds its rename mutex and both directories' locks while this runs, so nothing here copies (DESIGN 5).
+The kernel holds its rename mutex and both directories' locks while this runs, so nothing here copies (decision 0005).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, discard
 from fusestore.service.looking import fill, lookup
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
+from fusestore.service.writing import pin
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
@@ -85,10 +86,19 @@ async def rename(
         if target.is_dir and store.index.has_dentries(target.number):
             raise NotEmpty(name)
     request = Request(inode, old_parent, old_name, parent, name, target, owner)
-    root = store.home_root(parent)
+    pinned = target is not None and pin(store, target)
+    try:
+        _rename(store, request, store.home_root(parent))
+    except BaseException:
+        if target is not None and pinned:
+            store.files.unpin(target.number)
+        raise
+
+
+def _rename(store: Store, request: Request, root: Driver) -> None:
     source = _disk_source(store, request)
-    if source is not None and _renames_on_disk(store, source, inode, root):
-        _on_disk(store, request, root)
+    if source is not None and _renames_on_disk(store, source, request.inode, root):
+        _on_disk(store, request, source, root)
     else:
         _in_index(store, request, root)
 
@@ -128,14 +138,14 @@ def _renames_on_disk(store: Store, source: Spot, inode: Inode, root: Driver) -> 
     return not (inode.is_dir and (store.index.any_occupant(start.number) or store.index.any_skeleton(start.number)))
 
 
-def _on_disk(store: Store, request: Request, root: Driver) -> None:
-    """Rename with rename(2)."""
+def _on_disk(store: Store, request: Request, source: Spot, root: Driver) -> None:
+    """Rename what lies at `source` with rename(2)."""
     inode, replaced = request.inode, request.replaced
     spot = store.placement.spot_in(root.number, request.parent, request.name)
     if replaced is not None and replaced.is_dir:
         empty_directory(store, replaced)
-    source = _disk_source(store, request)  # only now: it may have been a ghost in that very directory
-    assert source is not None
+        store.places.forget(replaced.number)
+        source = _disk_source(store, request) or source  # it may have been a ghost in that very directory
     in_place = False
     if replaced is not None and spot in store.placement.spots(replaced.number) and not spot.by_id:
         going, _ = spots_of_name(store, replaced, request.parent, request.name)
@@ -229,13 +239,14 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
     discards = []
     sent = False
     if replaced is not None:
-        going, _ = spots_of_name(store, replaced, parent, name)
+        parted = spots_of_name(store, replaced, parent, name)
+        going = parted.going
         if replaced.is_dir:
             going = (*going, *store.index.skeletons(replaced.number))
         # rename(2) has put the new object where the old one was; in the id area each has a place of its own.
         left = tuple(spot for spot in going if spot.by_id or spot not in spots)
         discards = discard(store, batch, replaced, left)
-        sent = drop_name(store, batch, replaced, parent, name, owner=owner, replaced=True)
+        sent = drop_name(store, batch, replaced, parent, name, parted, owner=owner, replaced=True)
     names = [each for each in store.index.parents(number) if each != (old_parent, old_name)]
     names.append((parent, name))
     batch.unlink(old_parent, old_name, number)

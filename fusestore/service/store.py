@@ -76,7 +76,7 @@ class Store:
         self.digests: dict[InodeNo, tuple[bytes, int]] = {}
         self.condemned = Condemned()
         self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
-        self.awaited: set[InodeNo] = set()  # files whose last writer's close a move is waiting for
+        self.awaited: dict[InodeNo, MoveNo] = {}  # files whose last writer's close a move is waiting for
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
         self.reserved: dict[RootNo, dict[MoveNo, int]] = {number: {} for number in roots}  # bytes promised to moves
@@ -84,7 +84,9 @@ class Store:
         self.on_stale_entry: Callable[[InodeNo, bytes], None] = lambda parent, name: None
         # Content waits to be made durable and hashed.
         self.on_unsettled: Callable[[InodeNo], None] = lambda number: None
-        self.on_move: Callable[[], None] = lambda: None  # there is a new move, or a reason to try one again
+        self.on_move: Callable[[], None] = lambda: None  # there is a new move
+        # What held a move up has passed; None: a root went or came, which may concern any.
+        self.on_retry: Callable[[MoveNo | None], None] = lambda move: None
         self._paths: dict[InodeNo, bytes] = {MOUNT_ROOT: b""}
 
     # -- looking up -------------------------------------------------------------------------------------------------
@@ -258,6 +260,13 @@ class Store:
                 hash=tagged(inode.hash_algorithm, inode.current_hash),
             ),
         )
+
+    def let_go(self, number: InodeNo) -> None:
+        """Forget what was kept for the kernel of an inode without a name, once nothing refers to it."""
+        if number not in self.lookups:
+            self.files.unpin(number)
+            if number not in self.files:
+                self.orphans.pop(number, None)
 
     def held(self, number: InodeNo) -> bool:
         """Whether the kernel or a handle still refers to an inode that has no name."""

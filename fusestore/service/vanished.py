@@ -1,4 +1,4 @@
-"""Letting go of what vanished from its disk and did not turn up again for a day (DESIGN 7)."""
+"""Letting go of what vanished from its disk and did not turn up again for a day (decision 0009)."""
 
 from __future__ import annotations
 

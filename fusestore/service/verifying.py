@@ -10,7 +10,7 @@ import trio
 from fusestore.errors import FusestoreError
 from fusestore.roots import content
 from fusestore.roots.hashing import hash_fd, tagged
-from fusestore.service import adopting, describing
+from fusestore.service import adopting, describing, walking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -70,19 +70,11 @@ async def _digest(store: Store, inode: Inode) -> bytes:
 async def _files_below(store: Store, top: InodeNo, root: str | None) -> AsyncIterator[tuple[bytes, Inode]]:
     """Every regular file below `top`, each once however many names it has, as (path, record)."""
     seen: set[InodeNo] = set()
-    todo = [top]
-    while todo:
-        number = todo.pop()
-        inode = store.index.inode(number)
-        if inode is None:
-            continue
+    for inode in walking.below(store, top):
+        await trio.lowlevel.checkpoint()
+        number = inode.number
         if inode.is_dir:
             await adopting.refresh(store, number)
-            after = b""
-            while names := store.index.dentries(number, after, 500):
-                after = names[-1][0]
-                todo += [child for _, child in names]
-                await trio.lowlevel.checkpoint()
         elif inode.is_regular and number not in seen:
             if inode.nlink > 1:
                 seen.add(number)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from fusestore.core.intents import Writing
-from fusestore.errors import InvalidRequest, IsADirectory, NotFound, RootOffline
+from fusestore.errors import FusestoreError, InvalidRequest, IsADirectory, NotFound, RootOffline
 from fusestore.model import UPLOADS, Inode, InodeNo, Layout, State
 from fusestore.roots import content
 from fusestore.roots.hashing import Hasher
@@ -57,6 +57,29 @@ def open_file(store: Store, number: InodeNo, *, write: bool, truncate: bool) -> 
             release(store, fh)  # nobody will hold it
             raise
     return fh
+
+
+def pin(store: Store, inode: Inode) -> bool:
+    """Open a file that is about to be replaced, if a program may just have looked it up to open it.
+
+    That open then finds the old content, as on a local disk; without this it would fail when the next replacement comes
+    before the kernel has looked the name up again. Kept until the kernel forgets the inode.
+
+    Returns:
+        whether there is something to take back with `OpenFiles.unpin` if the replacement fails.
+    """
+    number = inode.number
+    if not inode.is_regular or number not in store.lookups or number in store.files:
+        return False
+    if len(store.index.parents(number)) > 1:
+        return False  # it can still be opened by its other names
+    try:
+        at = store.place(number)
+        fd = at.driver.open(at.directory, at.name, write=False)
+    except (OSError, FusestoreError):
+        return False  # the daemon may not read it, or it is not there: that open will say so
+    store.files.pin(OpenFile(number, at.driver, fd, writable=False))
+    return True
 
 
 def is_unchanged(store: Store, number: InodeNo) -> bool:
@@ -215,8 +238,7 @@ def release(store: Store, fh: int) -> None:
         if inode is not None:
             _end(store, inode, file.driver)
             store.on_unsettled(number)
-        if number in store.awaited:
-            store.awaited.discard(number)
-            store.on_move()
-    if number not in store.files and number not in store.lookups:
-        store.orphans.pop(number, None)
+        waiting = store.awaited.pop(number, None)
+        if waiting is not None:
+            store.on_retry(waiting)
+    store.let_go(number)

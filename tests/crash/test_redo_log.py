@@ -17,13 +17,15 @@ from fusestore.index.check import check
 from fusestore.index.redolog import HEADER_BYTES, RedoLog
 from fusestore.index.store import Index
 from fusestore.model import RESOURCES
-from tests.support.indexes import create, furnish, remove, witnesses
+from tests.support import indexes
+from tests.support.indexes import create, remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from fusestore.model import InodeNo
+
+place, made = indexes.place, indexes.made  # the fixtures
 
 # A program that changes an index and says on its standard output which seq it has been promised. With a
 # point (class, method, before or after, n-th call) it kills itself there.
@@ -83,20 +85,6 @@ POINTS = [
     for when in ("before", "after")
     for nth in nths
 ]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with witnesses() as directory:
-        yield directory
-
-
-@pytest.fixture
-def made(tmp_path: Path, place: Path) -> Path:
-    index = Index.open(tmp_path / "index", create=True, witnesses=place)
-    furnish(index)
-    index.close()
-    return tmp_path / "index"
 
 
 def start(made: Path, place: Path, changes: int, *point: object) -> subprocess.Popen[bytes]:

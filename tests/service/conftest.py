@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fusestore.model import Outside
-from tests.support.byhand import by_hand
+from tests.support.byhand import by_hand, in_place
 from tests.support.opened import Opened, two_devices
 
 if TYPE_CHECKING:
@@ -42,3 +42,15 @@ def opened(devices: tuple[Path, Path]) -> Iterator[Opened]:
 def shared(devices: tuple[Path, Path]) -> Iterator[Opened]:
     """Others write on its roots hot, warm and cold."""
     yield from _run(devices, Outside.WRITERS)
+
+
+@pytest.fixture
+def running(devices: tuple[Path, Path]) -> Iterator[Opened]:
+    """A store whose test lets trio run its jobs, on a clock that jumps (`byhand.run`)."""
+    with in_place():
+        opened = Opened(*devices, outside=Outside.NONE)
+        try:
+            yield opened
+            opened.store.close(clean=True)
+        finally:
+            opened.remove()

@@ -114,8 +114,9 @@ class FakeQueries:
     def history(self, what: str) -> list[dict[str, Any]]:
         return []
 
-    def moves(self, *, all: bool) -> list[dict[str, Any]]:
-        return self.stuck
+    def moves(self, *, all: bool, before: int | None, limit: int) -> list[dict[str, Any]]:
+        found = [move for move in self.stuck if before is None or move["number"] < before]
+        return sorted(found, key=lambda move: -move["number"])[:limit]
 
     def events(self, since: int, limit: int) -> list[dict[str, Any]]:
         return [self.log[seq] for seq in sorted(self.log) if seq > since][:limit]

@@ -129,6 +129,10 @@ async def test_wait_ends_well_when_moves_are_over_and_badly_when_one_is_stuck(co
     await commands.run("wait", "4", code=1)
     assert "resources/main/[bold]\\xff\\n" in await commands.run("moves")
     assert (await commands.json("moves"))[0]["path"] == stuck["path"]
+    commands.queries.stuck = [{**stuck, "number": number} for number in range(1, 1202)]
+    assert [move["number"] for move in await commands.json("moves")] == list(range(1, 1202))
+    assert [move["number"] for move in await commands.json("moves", "--all")] == list(range(202, 1202))
+    assert [move["number"] for move in await commands.json("moves", "--limit", "2")] == [1200, 1201]
 
 
 async def test_wait_gives_up_after_its_time(commands: Commands) -> None:

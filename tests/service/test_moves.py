@@ -2,26 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Never
 
 import pytest
 
 from fusestore.errors import Conflict, NoRoom
-from fusestore.model import MoveState
-from fusestore.service import looking
+from fusestore.model import MoveNo, MoveState
+from fusestore.service import discarding, looking
+from tests.support.byhand import finish
 from tests.support.opened import Opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from fusestore.core.ports import Driver
+    from fusestore.index.store import Index
     from fusestore.model import Event, Move
 
 HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"
 ROADS = pytest.mark.parametrize(
     ("old", "new"), [("uploads", HOT), ("uploads", COLD), (HOT, COLD), (COLD, "uploads"), (HOT, WARM), (HOT, "uploads")]
 )
+
+
+def root(opened: Opened, name: str) -> Driver:
+    return next(each for each in opened.store.roots.values() if each.name == name)
+
+
+@contextlib.contextmanager
+def failing(disk: Driver | Index, name: str, number: int) -> Iterator[None]:
+    """Have one kind of call to a disk fail."""
+
+    def fail(*args: object, **named: object) -> Never:
+        raise OSError(number, os.strerror(number))
+
+    whole = getattr(disk, name)
+    setattr(disk, name, fail)
+    try:
+        yield
+    finally:
+        setattr(disk, name, whole)
 
 
 def last_move(opened: Opened) -> Move:
@@ -430,6 +454,80 @@ def test_no_copy_is_left_over_from_a_move_that_was_broken_off(
     opened.assert_at_home()
 
 
+@pytest.mark.parametrize("steps", range(1, 30, 2))
+def test_an_end_in_order_leaves_no_staged_copy(opened: Opened, steps: int) -> None:
+    opened.write(f"{HOT}/a", b"x")
+    opened.symlink("uploads/s", "target")
+    opened.settle()
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.rename("uploads/s", f"{COLD}/s")
+    opened.step(steps)
+    opened.close()
+    staged = list((opened.disks["cold"] / ".fusestore").rglob("incoming/*"))
+    opened.open()
+    assert staged == []
+
+
+@pytest.mark.parametrize(
+    ("name", "trouble"), [("sync", errno.EIO), ("utime", errno.EIO), ("rename", errno.ENOSPC), ("setxattr", errno.EIO)]
+)
+def test_trouble_on_the_target_leaves_no_staged_copy_and_passes(opened: Opened, name: str, trouble: int) -> None:
+    """Of a file, and of a symlink that is made from the index."""
+    opened.write(f"{HOT}/a", b"x")
+    opened.symlink("uploads/s", "target")
+    opened.settle()
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.rename("uploads/s", f"{COLD}/s")
+    with failing(root(opened, "cold"), name, trouble):
+        opened.step(20)
+        for job in opened.jobs.values():
+            job.finish()
+        opened.jobs.clear()
+    assert {path for path in opened.on_disk("cold") if path.startswith(".fusestore")} == set()
+    opened.rest()
+    opened.assert_at_home()
+
+
+def test_bytes_whose_successor_could_not_be_made_durable_are_kept_until_it_can(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"x")
+    opened.settle()
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    assert arrived(opened, f"{COLD}/a")
+    with failing(opened.store.index, "sync_log", errno.EIO):
+        opened.step(10)
+    opened.rest()
+    assert opened.on_disk("hot") == {"a": b"x"}
+    finish(discarding.carry_out_left(opened.store, opened.store.condemned.keys()))
+    opened.assert_at_home()
+
+
+def test_a_reader_whose_copy_cannot_be_opened_keeps_the_old_bytes(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"content")
+    opened.settle()
+    fh = opened.open_file(f"{HOT}/a")
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    with failing(root(opened, "cold"), "open", errno.EMFILE):
+        opened.step(20)
+        assert opened.read_at(fh) == b"content"
+        assert opened.root_of(f"{COLD}/a") == "hot"
+        assert "a" not in opened.on_disk("cold")
+    opened.rest()
+    assert opened.read_at(fh) == b"content"
+    opened.assert_at_home()
+
+
+def test_a_surplus_link_that_somebody_else_removed_holds_nothing_up(shared: Opened) -> None:
+    shared.write(f"{HOT}/a", b"x")
+    shared.link(f"{HOT}/a", f"{HOT}/b")
+    shared.settle()
+    shared.rename(f"{HOT}/b", f"{COLD}/b")
+    shared.unlink(f"{COLD}/b")
+    (shared.disks["hot"] / "b").unlink()
+    shared.rest()
+    shared.assert_at_home()
+    assert shared.read(f"{HOT}/a") == b"x"
+
+
 def test_a_file_that_two_moves_want_arrives_once(opened: Opened) -> None:
     opened.mkdir(f"{HOT}/d")
     opened.write(f"{HOT}/d/a", b"x" * 1000)
@@ -440,3 +538,26 @@ def test_a_file_that_two_moves_want_arrives_once(opened: Opened) -> None:
     opened.rest()
     opened.assert_at_home()
     assert opened.read(f"{WARM}/d/a") == b"x" * 1000
+
+
+def test_moves_are_listed_in_pages_newest_first(opened: Opened) -> None:
+    for name in "abcde":
+        opened.write(f"{HOT}/{name}", b"x")
+    opened.settle()
+    for name in "abcde":
+        opened.rename(f"{HOT}/{name}", f"{COLD}/{name}")
+        if name == "b":
+            opened.rest()
+    index = opened.store.index
+
+    def numbers(before: int | None, limit: int, *, open_only: bool) -> list[int]:
+        number = None if before is None else MoveNo(before)
+        return [move.number for move in index.moves_before(number, limit, open_only=open_only)]
+
+    assert numbers(None, 2, open_only=False) == [5, 4]
+    assert numbers(4, 10, open_only=False) == [3, 2, 1]
+    assert numbers(9, 1, open_only=False) == [5]
+    assert numbers(None, 2, open_only=True) == [5, 4]
+    assert numbers(4, 2, open_only=True) == [3]
+    assert numbers(1, 2, open_only=False) == numbers(3, 2, open_only=True) == []
+    opened.rest()

@@ -1,7 +1,7 @@
 """Coroutines stepped by hand instead of by trio, so that a test decides what comes between two of their steps.
 
 A job goes from one of its waiting points to the next; what would run in a thread is a call in place. Whoever waits for
-time or for an event does not belong here.
+time or for an event is run by trio (`in_place` and `run`), on a clock that jumps when all wait.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import types
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
+from trio.testing import MockClock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 
 T = TypeVar("T")
 
@@ -42,6 +43,38 @@ def by_hand() -> Iterator[None]:
         yield
     finally:
         trio.lowlevel.checkpoint, trio.to_thread.run_sync = checkpoint, run_sync
+
+
+@contextlib.contextmanager
+def in_place() -> Iterator[None]:
+    """Let trio do in place, and in no time, what would run in a thread."""
+    run_sync = trio.to_thread.run_sync
+
+    async def call_here(call: Callable[..., T], *args: Any, **_: object) -> T:
+        await trio.lowlevel.checkpoint()
+        return call(*args)
+
+    trio.to_thread.run_sync = call_here  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        trio.to_thread.run_sync = run_sync
+
+
+def run(work: Callable[[], Awaitable[object]], *jobs: Callable[[], Awaitable[object]]) -> float:
+    """Do `work` beside jobs that never end; returns how many seconds it took, on a clock that jumps when all wait."""
+
+    async def main() -> float:
+        async with trio.open_nursery() as nursery:
+            for job in jobs:
+                nursery.start_soon(job)
+            began = trio.current_time()
+            await work()
+            took_s = trio.current_time() - began
+            nursery.cancel_scope.cancel()
+        return took_s
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
 
 
 class Job:

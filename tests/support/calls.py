@@ -57,18 +57,19 @@ class Calls:
         return [name.decode() for name, _ in self.store.index.dentries(number)]
 
     def mkdir(self, path: str, mode: int = 0o755) -> InodeNo:
-        return creating.make(self.store, *self.at(path), stat.S_IFDIR | mode, ME).inode.number
+        return creating.make(self.store, *self.at(path), stat.S_IFDIR | mode, ME).seen.inode.number
 
     def symlink(self, path: str, target: str) -> InodeNo:
-        return creating.make(self.store, *self.at(path), stat.S_IFLNK | 0o777, ME, target=target.encode()).inode.number
+        made = creating.make(self.store, *self.at(path), stat.S_IFLNK | 0o777, ME, target=target.encode())
+        return made.seen.inode.number
 
     def readlink(self, path: str) -> str:
         return looking.readlink(self.store, self.find(path)).decode()
 
     def create(self, path: str, mode: int = 0o644) -> int:
         """Make a file and keep it open; returns the handle."""
-        inode, fh = creating.create(self.store, *self.at(path), mode, ME)
-        self.handles[fh] = inode.number
+        seen, fh = creating.create(self.store, *self.at(path), mode, ME)
+        self.handles[fh] = seen.inode.number
         return fh
 
     def open_file(self, path: str, *, write: bool = False, truncate: bool = False) -> int:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -47,6 +49,18 @@ def loop_disk(kind: str, size_mb: int = 0) -> Iterator[Path]:
             unmount(mountpoint)
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=["temporary", *_MAKE])
+def disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory on the disk of the temporary files, and at the top of one of each other kind."""
+    if request.param == "temporary":
+        yield tmp_path_factory.mktemp("disk")
+        return
+    if not can_loop(request.param):
+        pytest.skip("loop disks need root")
+    with loop_disk(request.param, 64) as mountpoint:
+        yield mountpoint
 
 
 def unmount(mountpoint: Path, *, lazy: bool = False) -> None:

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
+
 from fusestore.index.batch import Batch
+from fusestore.index.store import Index
 from fusestore.model import (
     MOUNT_ROOT,
     RESOURCES,
@@ -27,8 +30,6 @@ from fusestore.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fusestore.index.store import Index
-
 FILE: Final = stat.S_IFREG | 0o644
 DIRECTORY: Final = stat.S_IFDIR | 0o755
 MAIN: Final = RootNo(1)
@@ -43,6 +44,21 @@ def witnesses() -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with witnesses() as directory:
+        yield directory
+
+
+@pytest.fixture
+def made(tmp_path: Path, place: Path) -> Path:
+    """The directory of an index that was made, furnished and closed."""
+    index = Index.open(tmp_path / "index", create=True, witnesses=place)
+    furnish(index)
+    index.close()
+    return tmp_path / "index"
 
 
 def inode(number: int, mode: int = FILE, **fields: Any) -> Inode:

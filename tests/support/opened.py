@@ -62,7 +62,6 @@ class Opened(Proofs):
             create_store(self.path)
             for name, disk in self.disks.items():
                 config.add_root(self.path, name, disk, outside)
-                disk.mkdir()
             open_store(config.load(self.path)).close(clean=True)
             template.mkdir()
             for directory in (self.path, *self.disks.values()):
@@ -96,6 +95,8 @@ class Opened(Proofs):
 
     def crash(self) -> None:
         """Stop as a killed process does: nothing is committed, finished or given back but what the kernel takes."""
+        for root in self.store.roots.values():
+            root.online = False  # a job that is dropped tidies up after itself; a killed process does not
         self._drop_jobs()
         index = self.store.index
         index._txn.abort()

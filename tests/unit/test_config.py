@@ -204,7 +204,8 @@ def test_a_root_is_added_and_the_rest_of_the_file_stays(store: Path, tmp_path: P
         ("hot", tmp_path / "hot", Outside.READERS),
         ("inner", store / "inner", Outside.NONE),
     ]
-    assert os.listdir(store) == ["fusestore.toml"]
+    assert sorted(os.listdir(store)) == ["fusestore.toml", "inner"]
+    assert os.listdir(tmp_path / "hot") == []
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,9 @@ def test_a_root_is_added_and_the_rest_of_the_file_stays(store: Path, tmp_path: P
         'roots.a.path = "/a"\n',
     ],
 )
-def test_a_root_is_added_to_any_form_of_the_file(store: Path, text: str) -> None:
+def test_a_root_is_added_to_any_form_of_the_file(store: Path, tmp_path: Path, text: str) -> None:
     write(store, text)
-    assert config.add_root(store, "hot", Path("/hot")).roots[-1].path == Path("/hot")
+    assert config.add_root(store, "hot", tmp_path / "hot").roots[-1].path == tmp_path / "hot"
 
 
 @pytest.mark.parametrize(
@@ -238,8 +239,16 @@ def test_a_root_that_cannot_be_is_not_added(store: Path, name: str, directory: s
     assert os.listdir(store) == ["fusestore.toml"]
 
 
+@pytest.mark.parametrize("directory", ["file", "file/below"])
+def test_a_root_whose_directory_cannot_be_made_is_not_added(store: Path, tmp_path: Path, directory: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"{tmp_path / directory} cannot be a root's directory"):
+        config.add_root(store, "hot", tmp_path / directory)
+    assert (store / "fusestore.toml").read_text() == config.default_toml()
+
+
 @settings(max_examples=25, deadline=None)  # each is written durably
-@given(st.text())
+@given(st.text(max_size=60))
 def test_any_path_is_written_so_that_it_is_read_back(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
     store = tmp_path_factory.mktemp("store")
     write(store, config.default_toml())

@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from fusestore.model import RootNo
 from fusestore.roots.copy import CopyResult, copy_attributes, copy_file, copy_object, verify_file
+from tests.support import disks
 from tests.support.disks import can_loop, loop_disk
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
+disk = disks.disk  # the fixture
 
 MIB = 1 << 20
 
@@ -41,17 +43,6 @@ class Way:
             return copy_file(source, self.to_fd, b"staged", root=RootNo(7), algorithm="blake3", progress=progress)
         finally:
             os.close(source)
-
-
-@pytest.fixture(scope="module", params=["temporary", "ext4", "xfs"])
-def disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    if request.param == "temporary":
-        yield tmp_path_factory.mktemp("disk")
-        return
-    if not can_loop(request.param):
-        pytest.skip("loop disks need root")
-    with loop_disk(request.param, 64) as mountpoint:
-        yield mountpoint
 
 
 @pytest.fixture

@@ -21,29 +21,17 @@ from fusestore.index.redolog import RedoLog
 from fusestore.index.schema import META, TAG
 from fusestore.index.store import Index
 from fusestore.model import MOUNT_ROOT, RESOURCES
-from tests.support.indexes import create, furnish, remove, witnesses
+from tests.support import indexes
+from tests.support.indexes import create, furnish, remove
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from fusestore.core.ports import Catalog
     from fusestore.index.tables import Tables
 
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with witnesses() as directory:
-        yield directory
-
-
-@pytest.fixture
-def made(tmp_path: Path, place: Path) -> Path:
-    """The directory of an index that was made, furnished and closed."""
-    index = Index.open(tmp_path / "index", create=True, witnesses=place)
-    furnish(index)
-    index.close()
-    return tmp_path / "index"
+place, made = indexes.place, indexes.made  # the fixtures
 
 
 # -- opening ----------------------------------------------------------------------------------------------------------
@@ -136,8 +124,8 @@ def test_migration_steps_run_in_order_and_each_sees_what_the_last_one_wrote(made
     seen: list[bytes | None] = []
 
     def step(name: bytes) -> dict[bytes, bytes | None]:
-        seen.append(index.setting("step"))
-        return {TAG[META] + b"setting.step": name}
+        seen.append(index.get(META, b"step"))
+        return {TAG[META] + b"step": name}
 
     def second(tables: Tables) -> Mapping[bytes, bytes | None]:
         return step(b"second")

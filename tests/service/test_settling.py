@@ -1,0 +1,126 @@
+"""Contents that cannot be settled now are tried again later, and nobody waits for them for ever."""
+
+from __future__ import annotations
+
+import errno
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from blake3 import blake3
+
+from fusestore.jobs import hasher as hashing
+from fusestore.model import State
+from tests.support.byhand import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.support.opened import Opened
+
+HOT, COLD = "resources/hot", "resources/cold"
+
+
+def refuse_sync(opened: Opened, root: str, times: int) -> list[str]:
+    """Let the next syncs of a root fail as a broken disk does; returns the roots that were synced, as it grows."""
+    synced: list[str] = []
+    for driver in opened.store.roots.values():
+        sync = driver.sync
+
+        def counted(name: str = driver.name, sync: Callable[[], None] = sync) -> None:
+            synced.append(name)
+            if name == root and synced.count(name) <= times:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            sync()
+
+        driver.sync = counted  # type: ignore[method-assign]
+    return synced
+
+
+def keep_changing(opened: Opened, path: Path) -> None:
+    """Somebody outside writes a file whenever it is about to be settled."""
+    for driver in opened.store.roots.values():
+        sync = driver.sync
+
+        def change(sync: Callable[[], None] = sync) -> None:
+            sync()
+            with path.open("ab") as file:
+                file.write(b"+")
+
+        driver.sync = change  # type: ignore[method-assign]
+
+
+def test_files_whose_disk_cannot_be_synced_once_are_settled_later(opened: Opened) -> None:
+    refuse_sync(opened, "hot", 1)
+    opened.write(f"{HOT}/a", b"hot")
+    opened.write(f"{COLD}/b", b"cold")
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").state is State.WRITING
+    assert opened.stat(f"{COLD}/b").state is State.READY
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").state is State.WRITING  # not before its time
+    opened.hasher.retry()
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").current_hash == blake3(b"hot").digest()
+
+
+@pytest.mark.parametrize("shop", ["opened", "shared"])
+def test_a_file_that_changes_all_the_time_takes_one_turn_in_a_round(request: pytest.FixtureRequest, shop: str) -> None:
+    opened: Opened = request.getfixturevalue(shop)
+    opened.write(f"{HOT}/a", b"x")
+    opened.write(f"{HOT}/b", b"quiet")
+    keep_changing(opened, opened.disks["hot"] / "a")
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").state is State.WRITING
+    assert opened.stat(f"{HOT}/b").state is State.READY
+    for driver in opened.store.roots.values():
+        del driver.sync
+    opened.hasher.retry()
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").current_hash == blake3(opened.read(f"{HOT}/a")).digest()
+
+
+def test_a_file_that_was_written_again_meanwhile_is_settled_in_the_next_round(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"first")
+    sync = opened.store.roots[opened.store.home_root(opened.find(HOT)).number].sync
+    driver = opened.store.home_root(opened.find(HOT))
+
+    def write_again() -> None:
+        del driver.sync
+        sync()
+        opened.write(f"{HOT}/a", b"second")
+
+    driver.sync = write_again  # type: ignore[method-assign]
+    opened.settle()
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").current_hash == blake3(b"second").digest()
+
+
+def test_whoever_waits_gets_what_is_finished(running: Opened) -> None:
+    running.write(f"{HOT}/a", b"x")
+    assert run(running.hasher.idle, running.hasher.run) < 1.0
+    assert running.stat(f"{HOT}/a").state is State.READY
+
+
+def test_whoever_waits_gets_what_a_disk_refused_once(running: Opened) -> None:
+    refuse_sync(running, "hot", 1)
+    running.write(f"{HOT}/a", b"x")
+    run(running.hasher.idle, running.hasher.run)
+    assert running.stat(f"{HOT}/a").state is State.READY
+
+
+def test_nobody_waits_for_ever_for_a_file_that_changes_all_the_time(running: Opened) -> None:
+    running.write(f"{HOT}/a", b"x")
+    keep_changing(running, running.disks["hot"] / "a")
+    assert run(running.hasher.idle, running.hasher.run) <= hashing.PATIENCE_S + hashing.PAUSE_MAX_S
+    assert running.stat(f"{HOT}/a").state is State.WRITING
+
+
+def test_what_cannot_be_settled_is_tried_at_a_slow_pace(running: Opened) -> None:
+    synced = refuse_sync(running, "hot", 10_000)
+    running.write(f"{HOT}/a", b"x")
+    run(partial(trio.sleep, 3600), running.hasher.run)
+    assert 2 < len(synced) <= 3600 / hashing.RETRY_S
