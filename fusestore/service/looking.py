@@ -107,7 +107,7 @@ def see(store: Store, inode: Inode) -> Seen:
         if driver.layout is Layout.ID or not driver.online:
             return Seen(inode, None, driver)
         return _fill(inode, driver.stat_dir(driver.top), driver, links=True)
-    spots = row or store.placement.spots(number)
+    spots = row or store.placement.inherited(store.index.parents(number))
     if not spots:
         return Seen(inode, None, None)
     driver = store.roots[spots[0].root]
