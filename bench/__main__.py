@@ -24,6 +24,7 @@ from bench.peers import ENVIRONMENT, PROJECT, Peer, peers
 from tests.support.pair import two_disks
 
 Rates = dict[str, float]
+FIGURES = PROJECT / "bench" / "results" / "latest.json"
 
 
 def measure(peer: Peer, base: Path, count: int, megabytes: int) -> Rates:
