@@ -66,6 +66,11 @@ def listing(*command: str) -> None:
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 
+def settle() -> None:
+    """Have everything written so far on the disk: for some peers it is already, and freeing blocks takes its time."""
+    os.sync()
+
+
 def main() -> None:
     directory, count, megabytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     os.mkdir(directory)
@@ -76,6 +81,7 @@ def main() -> None:
     }
     for number in range(count):
         os.stat(f"f{number}")
+    settle()
     rates |= {
         "stat, warm": rate(count, lambda n: os.stat(f"f{n}")),
         "open + read 4 KiB": rate(count, read_4k),

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pyfuse3
 
 from fusestore.errors import MountpointError
-from fusestore.fuse import waiting
 from fusestore.fuse.operations import Operations
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ class Session:
 
     async def run(self) -> None:
         """Serve requests until somebody unmounts, or `stop`."""
-        waiting.install()
         await pyfuse3.main(max_tasks=MAX_TASKS)
         self._mounted = self._stopping
 

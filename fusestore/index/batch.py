@@ -108,9 +108,9 @@ class Batch:
 
     def place(self, number: InodeNo, spots: tuple[Spot, ...] | None, was: tuple[Spot, ...] | None) -> None:
         """Set or drop an inode's placement row; `was` is the row it has now."""
-        self._placed[number] = spots
-        if was:
-            self._left += was
+        if spots is not None or was is not None or number in self._placed:
+            self._placed[number] = spots
+            self._left += was or ()
 
     def skeleton(self, number: InodeNo, spot: Spot) -> None:
         self._realized[spot.root, number] = spot

@@ -111,6 +111,7 @@ class Hasher:
     async def _one_batch(self, numbers: list[InodeNo]) -> None:
         works: list[Unsettled] = []
         for number in numbers:
+            await trio.lowlevel.checkpoint()  # requests come first
             try:
                 work = finalizing.take(self._store, number)
             except (OSError, FusestoreError) as error:
@@ -123,6 +124,7 @@ class Hasher:
         for driver in drivers:
             await self._sync(driver)
         for work in works:
+            await trio.lowlevel.checkpoint()
             if work.driver in self._failing:
                 self._doubted.add(work.number)
                 self._defer(work.number)

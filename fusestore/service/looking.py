@@ -70,6 +70,21 @@ def lookup(store: Store, parent: InodeNo, name: bytes) -> Seen:
     return _fill(inode, stat, driver, links=True)
 
 
+def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
+    """The inode of a name that is about to change: where nobody else writes, the index knows it without a look.
+
+    Its attributes are then the last seen ones.
+
+    Raises:
+        NotFound
+    """
+    number = store.index.dentry(parent, name)
+    root = store.placement.default_root(parent)
+    if number is None or root is None or store.roots[root].outside is Outside.WRITERS:
+        return lookup(store, parent, name).inode
+    return store.inode(number)
+
+
 def _lookup_unknown(store: Store, parent: InodeNo, name: bytes) -> Seen:
     """A name that the index does not have: it may lie on the disk, not adopted yet or made by others."""
     try:
@@ -84,10 +99,10 @@ def _lookup_unknown(store: Store, parent: InodeNo, name: bytes) -> Seen:
 
 def is_complete(store: Store, directory: InodeNo) -> bool:
     """Whether a name that the index lacks in `directory` is known not to exist, so that the kernel may remember it."""
-    driver = store.root_of(directory)
-    if driver is None or driver.layout is Layout.ID:
+    root = store.placement.default_root(directory)
+    if root is None or store.layouts[root] is Layout.ID:
         return True
-    return driver.outside is not Outside.WRITERS and store.index.stamp(directory) is not None
+    return store.roots[root].outside is not Outside.WRITERS and store.index.stamp(directory) is not None
 
 
 def see(store: Store, inode: Inode) -> Seen:
@@ -107,6 +122,8 @@ def see(store: Store, inode: Inode) -> Seen:
         if driver.layout is Layout.ID or not driver.online:
             return Seen(inode, None, driver)
         return _fill(inode, driver.stat_dir(driver.top), driver, links=True)
+    if inode.is_dir:
+        return _see_directory(store, inode, row)
     spots = row or store.placement.inherited(store.index.parents(number))
     if not spots:
         return Seen(inode, None, None)
@@ -114,19 +131,12 @@ def see(store: Store, inode: Inode) -> Seen:
     if not store.on_disk(inode, driver.number):
         return Seen(inode, None, driver)
     try:
-        if inode.is_dir:
-            driver, directory = store.places.directory(number)
-            times = inode.atime_ns, inode.mtime_ns, inode.ctime_ns
-            seen = _fill(inode, driver.stat_dir(directory), driver, links=_disk_counts(driver, row))
-            if is_on_its_way(store, number):
-                inode.atime_ns, inode.mtime_ns, inode.ctime_ns = times
-            return seen
         at = store.places.at(spots[0], number)
         stat = driver.stat(at.directory, at.name)
     except RootOffline:
         return Seen(inode, None, driver)
     except FileNotFoundError:
-        if driver.outside is not Outside.WRITERS or inode.is_dir:
+        if driver.outside is not Outside.WRITERS:
             raise
         for parent, name in store.index.parents(number):
             adopting.vanish(store, parent, name, number)
@@ -134,6 +144,21 @@ def see(store: Store, inode: Inode) -> Seen:
     if driver.outside is Outside.WRITERS and _differs(inode, stat):
         inode = _reconcile_placed(store, inode, at, stat)
     return _fill(inode, stat, driver, links=_disk_counts(driver, row))
+
+
+def _see_directory(store: Store, inode: Inode, row: tuple[Spot, ...] | None) -> Seen:
+    root = store.placement.default_root(inode.number)
+    if root is None:
+        return Seen(inode, None, None)
+    driver = store.roots[root]
+    if driver.layout is Layout.ID or not driver.online:
+        return Seen(inode, None, driver)
+    times = inode.atime_ns, inode.mtime_ns, inode.ctime_ns
+    _, directory = store.places.directory(inode.number)
+    seen = _fill(inode, driver.stat_dir(directory), driver, links=_disk_counts(driver, row))
+    if is_on_its_way(store, inode.number):
+        inode.atime_ns, inode.mtime_ns, inode.ctime_ns = times
+    return seen
 
 
 def getattr(store: Store, number: InodeNo) -> Seen:

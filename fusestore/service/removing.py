@@ -15,7 +15,7 @@ from fusestore.service import adopting, ghosts, moving
 from fusestore.service.creating import touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, destroy, destroy_directory, discard
-from fusestore.service.looking import lookup
+from fusestore.service.looking import find
 
 if TYPE_CHECKING:
     from fusestore.index.batch import Batch
@@ -37,10 +37,23 @@ def unlink(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> None:
     if not intent.spots:
         settle_remove(store, intent, None, parted=parted, owner=owner)
         return
+    own = store.placement.spot_in(store.home_root(parent).number, parent, name)
     with Decided(store, intent) as key:
         for spot in intent.spots:
-            destroy(store, spot, inode.number, inode.backing)
+            if spot == own:
+                _unlink(store, spot, inode.number)
+            else:
+                destroy(store, spot, inode.number, inode.backing)
     settle_remove(store, intent, key, parted=parted, owner=owner)
+
+
+def _unlink(store: Store, spot: Spot, number: InodeNo) -> None:
+    """Unlink what lies under the very name that is removed, whatever it is: as `rm` on the disk itself would."""
+    try:
+        at = store.places.at(spot, number)
+        at.driver.unlink(at.directory, at.name)
+    except FileNotFoundError:
+        pass  # somebody else was faster
 
 
 async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> None:
@@ -78,7 +91,7 @@ async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> Non
 
 
 def _removable(store: Store, parent: InodeNo, name: bytes) -> Inode:
-    inode = lookup(store, parent, name).inode
+    inode = find(store, parent, name)
     check_removable(inode.number, name, store.tops)
     store.writable(store.home_root(parent))
     return inode
@@ -103,10 +116,8 @@ def _is_empty(store: Store, number: InodeNo, skeleton: Spot) -> bool:
 def spots_of_name(store: Store, inode: Inode, parent: InodeNo, name: bytes) -> Parted:
     """The spots that go and those that stay when an inode loses this name."""
     spots = store.placement.spots(inode.number)
-    home = store.placement.home(parent)
-    assert home is not None
     last = len(store.index.parents(inode.number)) == 1
-    return without(spots, store.placement.spot_in(home, parent, name), last=last)
+    return without(spots, store.placement.spot_in(store.home_root(parent).number, parent, name), last=last)
 
 
 def settle_remove(

@@ -24,7 +24,7 @@ from fusestore.service import adopting, ghosts, moving
 from fusestore.service.creating import prepare, touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, discard
-from fusestore.service.looking import fill, lookup
+from fusestore.service.looking import fill, find, see
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
 from fusestore.service.writing import pin
 
@@ -61,15 +61,13 @@ async def rename(
     """
     check_flags(flags, NOREPLACE | EXCHANGE)
     check_name(name)
-    if not flags & EXCHANGE:
-        await _refresh_target(store, parent, name)
-    inode = lookup(store, old_parent, old_name).inode
+    target = _find_target(store, parent, name)
+    if target is not None and target.is_dir and not flags & EXCHANGE:
+        await adopting.refresh(store, target.number)  # what it holds on its disk decides whether it can be replaced
+        target = _find_target(store, parent, name)
+    inode = find(store, old_parent, old_name)
     check_removable(inode.number, old_name, store.tops)
     check_parent(store.index.inode(parent), name, store.tops)
-    try:
-        target: Inode | None = lookup(store, parent, name).inode
-    except NotFound:
-        target = None
     store.writable(store.home_root(old_parent))
     store.writable(store.home_root(parent))
     if flags & EXCHANGE:
@@ -103,12 +101,11 @@ def _rename(store: Store, request: Request, root: Driver) -> None:
         _in_index(store, request, root)
 
 
-async def _refresh_target(store: Store, parent: InodeNo, name: bytes) -> None:
-    """Learn what a directory that is to be replaced holds on its disk."""
-    number = store.index.dentry(parent, name)
-    inode = store.index.inode(number) if number is not None else None
-    if inode is not None and inode.is_dir:
-        await adopting.refresh(store, inode.number)
+def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
+    try:
+        return find(store, parent, name)
+    except NotFound:
+        return None
 
 
 def _disk_source(store: Store, request: Request) -> Spot | None:
@@ -214,6 +211,8 @@ def _in_index(store: Store, request: Request, root: Driver) -> None:
     spots = store.placement.spots(inode.number)
     source = store.roots[spots[0].root]
     if source is not root:
+        inode = see(store, inode).inode  # its size of now
+        request = request._replace(inode=inode)
         moving.check_room(store, inode, root)
     if request.replaced is not None and request.replaced.is_dir:
         empty_directory(store, request.replaced)
