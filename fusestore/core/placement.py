@@ -107,6 +107,10 @@ class Placement:
 
     def inherited(self, names: Sequence[tuple[InodeNo, bytes]]) -> tuple[Spot, ...]:
         """The spots that an inode with these names has when it has no row of its own (P1)."""
+        if len(names) == 1:  # nearly always, and asked several times a change
+            parent, name = names[0]
+            root = self.default_root(parent)
+            return (self.spot_in(root, parent, name),) if root is not None else ()
         spots: dict[Spot, None] = {}
         for parent, name in names:
             root = self.default_root(parent)
@@ -120,7 +124,8 @@ class Placement:
 
     def row_for(self, spots: tuple[Spot, ...], names: Sequence[tuple[InodeNo, bytes]]) -> tuple[Spot, ...] | None:
         """The placement row to store for an inode that has `names` and lies at `spots` (P3)."""
-        return None if set(spots) == set(self.inherited(names)) else spots
+        inherited = self.inherited(names)
+        return None if spots == inherited or set(spots) == set(inherited) else spots
 
     def home_spots(self, number: InodeNo) -> tuple[Spot, ...]:
         """The physical names that `number` has once it is home."""
@@ -131,6 +136,8 @@ class Placement:
         home = self.home_of(names, lambda: spots)
         if home is None:
             return ()
+        if len(names) == 1:
+            return (self.spot_in(home, *names[0]),)
         wanted = (self.spot_in(home, parent, name) for parent, name in names if self.directory_home(parent) == home)
         return tuple(dict.fromkeys(wanted))
 

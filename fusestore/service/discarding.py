@@ -55,8 +55,8 @@ class Condemned:
         """The decisions with these keys, but for those that were carried out."""
         return [(key, self._intents[key]) for key in keys if key in self._intents]
 
-    def at(self, spots: Iterable[Spot]) -> set[int]:
-        return {self._places[spot] for spot in spots if spot in self._places}
+    def at(self, spot: Spot) -> set[int]:
+        return {self._places[spot]} if spot in self._places else set()
 
     def within(self, directory: InodeNo, root: RootNo) -> set[int]:
         return {key for spot, key in self._places.items() if (spot.directory, spot.root) == (directory, root)}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def step_aside(store: Store, spot: Spot) -> None:
     """Clear `spot` of a ghost, or of what is to be destroyed, if one is there."""
-    discarding.hurry(store, store.condemned.at((spot,)))
+    discarding.hurry(store, store.condemned.at(spot))
     number = store.index.occupant(spot)
     if number is not None:
         relocate(store, number, spot, by_id(spot.root))

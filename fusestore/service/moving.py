@@ -79,7 +79,8 @@ def follow(
     number = inode.number
     crossing = old_home is not home
     open_moves = store.index.open_moves_of(number) if store.index.has_open_moves() else []
-    at_home = set(spots) == set(store.placement.home_spots_of(names, spots))
+    home_spots = store.placement.home_spots_of(names, spots)
+    at_home = spots == home_spots or set(spots) == set(home_spots)
     if crossing:
         overtake(store, batch, number, reason=f"renamed on to {home.name}")
     # What is in a directory may be left behind, or left out: by a move that had begun, by hard links to names outside.

@@ -181,6 +181,8 @@ class Store:
 
     def disk_spots(self, inode: Inode, spots: tuple[Spot, ...]) -> tuple[Spot, ...]:
         """Those of `spots` at which there is an object on a disk."""
+        if inode.is_regular:
+            return spots
         return tuple(spot for spot in spots if self.on_disk(inode, spot.root))
 
     # -- changing ---------------------------------------------------------------------------------------------------
