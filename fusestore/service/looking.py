@@ -79,20 +79,22 @@ def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
         NotFound
     """
     number = store.index.dentry(parent, name)
+    if number is None:
+        return _lookup_unknown(store, parent, name).inode
     root = store.placement.default_root(parent)
-    if number is None or root is None or store.roots[root].outside is Outside.WRITERS:
+    if root is None or store.roots[root].outside is Outside.WRITERS:
         return lookup(store, parent, name).inode
     return store.inode(number)
 
 
 def _lookup_unknown(store: Store, parent: InodeNo, name: bytes) -> Seen:
     """A name that the index does not have: it may lie on the disk, not adopted yet or made by others."""
+    if is_complete(store, parent):
+        raise NotFound(name)
     try:
         driver, directory = store.places.directory(parent)
     except (NotFound, RootOffline):
         raise NotFound(name) from None
-    if driver.layout is Layout.ID or (driver.outside is not Outside.WRITERS and store.index.stamp(parent) is not None):
-        raise NotFound(name)
     inode, stat = adopting.adopt_name(store, parent, At(driver, directory, name))
     return _fill(inode, stat, driver, links=True)
 
