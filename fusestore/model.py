@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from enum import IntEnum, StrEnum
-from typing import Final, NewType
+from typing import Final, NamedTuple, NewType
 
 from msgspec import Struct
 
@@ -134,6 +134,14 @@ class Stamp(Struct, array_like=True, frozen=True):
     """A directory's disk as it was when it was last listed in full: its ctime, 0 when not to be trusted."""
 
     root: RootNo
+    ctime_ns: int
+
+
+class FileStamp(NamedTuple):
+    """What tells whether an object on a disk is still as it was: neither its bytes nor its attributes have changed."""
+
+    size: int
+    mtime_ns: int
     ctime_ns: int
 
 

@@ -7,11 +7,9 @@ kind of effect; the tag is what the index stores. Plain data: the use cases in `
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from msgspec import Struct
 
-from fusestore.model import Backing, InodeNo, MoveNo, RootNo, Spot
+from fusestore.model import Backing, FileStamp, InodeNo, MoveNo, RootNo, Spot
 
 
 class Create(Struct, tag="create", frozen=True):
@@ -111,14 +109,6 @@ class Skeleton(Struct, tag="skeleton", frozen=True):
 
     inode: InodeNo
     spot: Spot
-
-
-class FileStamp(NamedTuple):
-    """What tells whether an object on a disk is still as it was: neither its bytes nor its attributes have changed."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
 
 
 class Arrive(Struct, tag="arrive", frozen=True):

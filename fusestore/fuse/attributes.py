@@ -9,6 +9,9 @@ import pyfuse3
 from fusestore.model import Outside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fusestore.core.ports import Driver
     from fusestore.service.looking import Seen
 
 # Nobody else changes these, and our own changes pass through the kernel or invalidate what it knows.
@@ -46,9 +49,13 @@ def entry_of(seen: Seen) -> pyfuse3.EntryAttributes:
     return entry
 
 
-def negative_entry() -> pyfuse3.EntryAttributes:
-    """There is no such name, and the kernel may remember that."""
+def negative_entry(drivers: Iterable[Driver]) -> pyfuse3.EntryAttributes:
+    """There is no such name, and the kernel may remember that.
+
+    Not for long if others write on any of the roots: the directory may move there, and the kernel is not told.
+    """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
-    entry.entry_timeout = LONG_S
+    shared = any(driver.outside is Outside.WRITERS for driver in drivers)
+    entry.entry_timeout = SHORT_S if shared else LONG_S
     return entry

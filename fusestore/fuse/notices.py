@@ -1,7 +1,8 @@
-"""Telling the kernel that what it remembers is out of date.
+"""Telling the kernel that the attributes it remembers are out of date.
 
-Only from a worker thread, after the change and the reply: a notice that waits for a page or a lock the kernel holds
-for one of our own requests would stop the daemon for ever if the event loop made it.
+Only from a worker thread, after the change and the reply. Names are never taken back: for that the kernel waits for its
+own lock on their directory, without end if the daemon is killed while somebody's request holds it; neither could then
+be killed. A name that now leads to something else shows itself when its inode is asked for (`looking.see`).
 """
 
 from __future__ import annotations
@@ -24,27 +25,16 @@ class Notices:
     """The only sender of notices; `run` is a task of the daemon."""
 
     def __init__(self, store: Store) -> None:
-        self._send, self._receive = trio.open_memory_channel["tuple[InodeNo, bytes | None]"](math.inf)
-        store.on_stale = self._attributes
-        store.on_stale_entry = self._entry
-
-    def _attributes(self, number: InodeNo) -> None:
-        self._send.send_nowait((number, None))
-
-    def _entry(self, parent: InodeNo, name: bytes) -> None:
-        self._send.send_nowait((parent, name))
+        self._send, self._receive = trio.open_memory_channel["InodeNo"](math.inf)
+        store.on_stale = self._send.send_nowait
 
     async def run(self) -> None:
-        async for number, name in self._receive:
-            await trio.to_thread.run_sync(_notify, number, name)
+        async for number in self._receive:
+            await trio.to_thread.run_sync(_notify, number)
 
 
-def _notify(number: InodeNo, name: bytes | None) -> None:
-    node = pyfuse3.InodeT(number)
+def _notify(number: InodeNo) -> None:
     try:
-        if name is None:
-            pyfuse3.invalidate_inode(node, attr_only=True)
-        else:
-            pyfuse3.invalidate_entry_async(node, name, ignore_enoent=True)
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(number), attr_only=True)
     except OSError as error:  # the kernel does not know it, which is as good
         log.debug("notice refused", inode=number, error=str(error))

@@ -47,6 +47,7 @@ class Operations(pyfuse3.Operations):
         self._virtual = Virtual(store)
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
+        self._no_such_name = negative_entry(store.roots.values())
         self.enable_writeback_cache = store.config.mount.writeback
 
     # -- names and attributes ---------------------------------------------------------------------------------------
@@ -70,7 +71,7 @@ class Operations(pyfuse3.Operations):
             return self._introduce(looking.lookup(self._store, parent, name))
         except NotFound:
             if looking.is_complete(self._store, parent):
-                return negative_entry()
+                return self._no_such_name
             raise
 
     def _dot(self, number: InodeNo, name: bytes) -> Seen:

@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 import trio
 
-from fusestore.core.intents import FileStamp
 from fusestore.core.moves import ANOTHER_MOVE, CHANGED, OPEN_FOR_WRITING
 from fusestore.errors import Conflict, FusestoreError, NotFound
-from fusestore.model import State
+from fusestore.model import FileStamp, State
 from fusestore.roots import content, copy
 from fusestore.service import arriving, directories
 from fusestore.service.discarding import carry_out

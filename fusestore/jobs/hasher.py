@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from fusestore.errors import FusestoreError, IndexFault, NotFound
+from fusestore.model import Cause
 from fusestore.roots import content
 from fusestore.roots.hashing import hash_fd
 from fusestore.service import finalizing
@@ -44,8 +45,9 @@ class Hasher:
         self._store = store
         self._waiting: dict[InodeNo, None] = {}
         self._put_off: dict[InodeNo, None] = {}
-        self._doubted: set[InodeNo] = set()  # their disk failed to take them, whatever the page cache shows
-        self._failing: set[Driver] = set()  # whose last sync failed
+        # Their disk failed to take something, whatever the page cache shows: the version, and its digest if known.
+        self._doubted: dict[InodeNo, tuple[int, bytes]] = {}
+        self._failures: dict[Driver, int] = {}  # failed syncs of each root that are dealt with
         self._pause_s = PAUSE_S
         self._retry_at = math.inf
         self._in_round = False
@@ -120,43 +122,50 @@ class Hasher:
             self._waiting.pop(number, None)  # the look at it may have found it changed; it is in hand now
             if work is not None:
                 works.append(work)
-        drivers: dict[Driver, None] = dict.fromkeys(work.driver for work in works)
-        for driver in drivers:
-            await self._sync(driver)
+        synced = {driver for driver in dict.fromkeys(work.driver for work in works) if await self._sync(driver)}
+        failures = {driver: driver.failed_syncs for driver in synced}
         for work in works:
             await trio.lowlevel.checkpoint()
-            if work.driver in self._failing:
-                self._doubted.add(work.number)
-                self._defer(work.number)
-            else:
+            if work.driver.failed_syncs != self._failures.get(work.driver, 0):
+                self._doubted.setdefault(work.number, (work.version, work.digest))
+            if work.driver in synced:
                 await self._settle(work)
+            else:
+                self._defer(work.number)
+        self._failures.update(failures)
 
-    async def _sync(self, driver: Driver) -> None:
-        """Make a root's bytes durable, or count it among those that fail."""
+    async def _sync(self, driver: Driver) -> bool:
+        """Make a root's bytes durable, if it takes them."""
+        is_first = driver.failed_syncs == self._failures.get(driver, 0)
         try:
             await trio.to_thread.run_sync(driver.sync, limiter=self._store.threads[driver.number])
         except (OSError, FusestoreError) as error:
-            if driver not in self._failing:
+            if is_first:
                 log.warning("root cannot be synced; its new files stay unsettled", root=driver.name, error=str(error))
-            self._failing.add(driver)
-        else:
-            self._failing.discard(driver)
+            return False
+        return True
 
     async def _settle(self, work: Unsettled) -> None:
+        doubted = self._doubted.get(work.number)
         try:
-            digest = work.digest or await self._read(work)
+            digest = work.digest if work.digest and doubted is None else await self._read(work)
             written = work.number in self._waiting
-            if finalizing.settle(self._store, work, digest):
-                self._doubted.discard(work.number)
-            elif not written:  # then the next round has it anyway
-                self._defer(work.number)
+            if doubted is not None and doubted[0] == work.version and doubted[1] not in (b"", digest):
+                log.error("a disk lost what was written", inode=work.number, root=work.driver.name)
+                reason = f"the disk of {work.driver.name} lost what was written"
+                finalizing.interrupt(self._store, work.number, reason, cause=Cause.OUTSIDE)
+            elif not finalizing.settle(self._store, work, digest):
+                if not written:  # then the next round has it anyway
+                    self._defer(work.number)
+                return
+            self._doubted.pop(work.number, None)
         except (OSError, FusestoreError) as error:
             self._not_settled(work.number, error)
 
     def _not_settled(self, number: InodeNo, error: OSError | FusestoreError) -> None:
         log.debug("not settled", inode=number, error=str(error))
         if isinstance(error, FileNotFoundError | NotFound | IndexFault):
-            self._doubted.discard(number)  # it is gone, or nothing can be settled any more
+            self._doubted.pop(number, None)  # it is gone, or nothing can be settled any more
         else:
             self._defer(number)
 

@@ -20,6 +20,7 @@ class AbsentRoot:
     online = False
     read_only = False  # it is not the disk that refuses
     device = -1
+    failed_syncs = 0
     top = -1
 
     def __init__(self, number: RootNo, spec: RootConfig, layout: Layout, uuid: bytes) -> None:

@@ -45,6 +45,7 @@ class LocalRoot:
         self.layout = layout
         self.outside: Outside = spec.outside
         self.online = True
+        self.failed_syncs = 0
         self.read_only = spec.read_only or bool(os.fstatvfs(top).f_flag & os.ST_RDONLY)
         self.device = os.fstat(top).st_dev
         self.top = top
@@ -293,7 +294,11 @@ class LocalRoot:
 
     def sync(self) -> None:
         self._reach()
-        syncfs(self.top)
+        try:
+            syncfs(self.top)
+        except OSError:
+            self.failed_syncs += 1
+            raise
 
     def _reach(self) -> None:
         if not self.online:

@@ -31,7 +31,7 @@ from fusestore.model import (
     State,
 )
 from fusestore.roots import identity
-from fusestore.service.places import At
+from fusestore.service.places import At, is_object
 
 if TYPE_CHECKING:
     import os
@@ -179,8 +179,7 @@ def _recognise(
 def _still_there(store: Store, spot: Spot, number: InodeNo, backing: Backing) -> bool:
     try:
         at = store.places.at(spot, number)
-        seen = at.driver.backing(at.directory, at.name)
-        return (seen.st_ino, seen.btime_ns) == (backing.st_ino, backing.btime_ns)
+        return is_object(at, backing)
     except (FileNotFoundError, NotADirectoryError, NotFound):
         return False
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from fusestore.core.intents import Arrive, FileStamp
+from fusestore.core.intents import Arrive
 from fusestore.errors import Conflict
-from fusestore.model import Cause, Operation, Outside
+from fusestore.model import Cause, FileStamp, Operation
 from fusestore.roots import content, identity
 from fusestore.service import ghosts
 from fusestore.service.creating import prepare
@@ -168,7 +168,7 @@ def _settle(store: Store, intent: Arrive, key: int, inode: Inode, seen: os.stat_
     batch.place(number, store.placement.row_for(intent.spots, store.index.parents(number)), old_row)
     announce(store, batch, intent.move, inode, store.roots[old_spots[0].root], target)
     store.index.apply(batch)
-    show(store, inode, changes_hands=target.outside is Outside.WRITERS)
+    store.on_stale(number)
     return discards
 
 
@@ -239,11 +239,3 @@ def come_home(store: Store, inode: Inode) -> None:
     for spot in store.placement.spots(number):
         if spot not in wanted:
             ghosts.relocate(store, number, spot, wanted[0])
-
-
-def show(store: Store, inode: Inode, *, changes_hands: bool) -> None:
-    """Have the kernel ask again: the attributes moved with the bytes, and others may write on this root."""
-    store.on_stale(inode.number)
-    if changes_hands:
-        for parent, name in store.index.parents(inode.number):
-            store.on_stale_entry(parent, name)

@@ -86,7 +86,12 @@ def make(
         if root.layout is Layout.TREE:
             adopting.adopt_name(store, parent, at)  # somebody else was faster on the disk
         raise AlreadyExists(name) from None
-    return Created(settle_create(store, intent, at, key=key, owner=owner, opened=opened, fd=fd), fd)
+    try:
+        return Created(settle_create(store, intent, at, key=key, owner=owner, opened=opened, fd=fd), fd)
+    except BaseException:
+        if fd is not None:
+            content.close(fd)
+        raise
 
 
 def effect_create(intent: Create, at: At) -> int | None:
@@ -254,8 +259,6 @@ def settle_link(
         owner=owner,
     )
     store.index.apply(batch)
-    if at is None and not intent.spot.by_id:
-        store.on_move()
     return inode
 
 

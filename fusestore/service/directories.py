@@ -155,7 +155,7 @@ def _switch(store: Store, move: Move, inode: Inode, target: Driver, staying: Seq
     arriving.announce(store, batch, move.number, inode, source, target)
     store.index.apply(batch)
     store.directory_changed(number)
-    arriving.show(store, inode, changes_hands=True)
+    store.on_stale(number)
 
 
 def _subdirectories(store: Store, number: InodeNo) -> int:

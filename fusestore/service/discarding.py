@@ -17,6 +17,7 @@ import trio
 
 from fusestore.core.intents import Discard
 from fusestore.errors import Conflict, FusestoreError, NotFound
+from fusestore.service.places import is_object
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
     from fusestore.model import Backing, Inode, InodeNo, RootNo, Spot
-    from fusestore.service.places import At
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -52,8 +52,8 @@ class Condemned:
         return set(self._intents)
 
     def of(self, keys: Iterable[int]) -> list[tuple[int, Discard]]:
-        """The decisions with these keys, but for those that were carried out."""
-        return [(key, self._intents[key]) for key in keys if key in self._intents]
+        """The decisions with these keys, in the order they were made, but for those that were carried out."""
+        return [(key, self._intents[key]) for key in sorted(keys) if key in self._intents]
 
     def at(self, spot: Spot) -> set[int]:
         return {self._places[spot]} if spot in self._places else set()
@@ -189,15 +189,10 @@ def destroy(store: Store, spot: Spot, number: InodeNo, backing: Backing | None, 
     """Unlink a disk object if it is still the one that was meant; what took its place is a stranger's."""
     try:
         at = store.places.at(spot, number, id)
-        if backing is None or _is(at, backing):
+        if backing is None or is_object(at, backing):
             at.driver.unlink(at.directory, at.name)
     except (FileNotFoundError, NotFound):
         pass  # somebody else was faster, or its directory went before it
-
-
-def _is(at: At, backing: Backing) -> bool:
-    seen = at.driver.backing(at.directory, at.name)
-    return (seen.st_ino, seen.btime_ns) == (backing.st_ino, backing.btime_ns)
 
 
 def destroy_directory(store: Store, spot: Spot, number: InodeNo, id: bytes = b"") -> None:

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusestore.core.intents import Writing
-from fusestore.model import Cause, Operation, State
+from fusestore.model import Cause, Operation, Outside, State
 from fusestore.service.looking import see
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
     from fusestore.model import InodeNo
+    from fusestore.service.looking import Seen
     from fusestore.service.store import Store
 
 
@@ -23,8 +24,7 @@ class Unsettled(NamedTuple):
 
     number: InodeNo
     version: int
-    size: int
-    mtime_ns: int
+    stamp: tuple[int, int, int]
     digest: bytes  # b"" when it has to be read
     driver: Driver
 
@@ -43,7 +43,14 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
     digest, size = store.digests.pop(number, (b"", -1))
     if size != inode.size:
         digest = b""
-    return Unsettled(number, seen.inode.version, inode.size, inode.mtime_ns, digest, driver)
+    return Unsettled(number, seen.inode.version, _stamp(seen), digest, driver)
+
+
+def _stamp(seen: Seen) -> tuple[int, int, int]:
+    """Size, mtime, and ctime where others may put the mtime back; elsewhere only we move the ctime, as by a rename."""
+    inode, _, driver = seen
+    watched = driver is not None and driver.outside is Outside.WRITERS
+    return inode.size, inode.mtime_ns, inode.ctime_ns if watched else 0
 
 
 def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
@@ -54,7 +61,7 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     if store.files.has_writer(work.number) or inode.version != work.version:
         return False
     seen = see(store, inode)
-    if seen.stat is None or (seen.stat.st_size, seen.stat.st_mtime_ns) != (work.size, work.mtime_ns):
+    if seen.stat is None or _stamp(seen) != work.stamp:
         return False
     algorithm = store.config.hash.algorithm
     batch = store.batch()
@@ -97,8 +104,8 @@ def resume(store: Store) -> None:
             store.on_unsettled(intent.inode)
 
 
-def interrupt(store: Store, number: InodeNo) -> None:
-    """A crash cut an upload off: keep it, and never take it for complete."""
+def interrupt(store: Store, number: InodeNo, reason: str, *, cause: Cause) -> None:
+    """A content is not what its writer wrote: keep it, and never take it for complete."""
     inode = store.index.inode(number)
     if inode is None:
         return
@@ -116,7 +123,8 @@ def interrupt(store: Store, number: InodeNo) -> None:
         "interrupted",
         path=path,
         root=driver.name if driver else "",
-        cause=Cause.RECOVER,
+        cause=cause,
+        detail=reason,
     )
-    store.journal(batch, inode, "write", "interrupted", new=path or b"")
+    store.journal(batch, inode, "write", f"interrupted: {reason}", new=path or b"")
     store.index.apply(batch)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import os
 
     from fusestore.core.ports import Driver
-    from fusestore.model import Inode, InodeNo, Spot
+    from fusestore.model import Inode, InodeNo, RootNo, Spot
     from fusestore.service.store import Store
 
 
@@ -71,9 +71,9 @@ def lookup(store: Store, parent: InodeNo, name: bytes) -> Seen:
 
 
 def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
-    """The inode of a name that is about to change: where nobody else writes, the index knows it without a look.
+    """The inode of a name that is about to change, without a look at its disk where the index knows it all the same.
 
-    Its attributes are then the last seen ones.
+    That is: nobody else writes there, it is at home, and its content is settled.
 
     Raises:
         NotFound
@@ -81,10 +81,13 @@ def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
     number = store.index.dentry(parent, name)
     if number is None:
         return _lookup_unknown(store, parent, name).inode
+    inode = store.inode(number)
     root = store.placement.default_root(parent)
     if root is None or store.roots[root].outside is Outside.WRITERS:
         return lookup(store, parent, name).inode
-    return store.inode(number)
+    if inode.state is State.WRITING or store.index.placement(number) is not None:
+        return lookup(store, parent, name).inode
+    return inode
 
 
 def _lookup_unknown(store: Store, parent: InodeNo, name: bytes) -> Seen:
@@ -104,7 +107,13 @@ def is_complete(store: Store, directory: InodeNo) -> bool:
     root = store.placement.default_root(directory)
     if root is None or store.layouts[root] is Layout.ID:
         return True
-    return store.roots[root].outside is not Outside.WRITERS and store.index.stamp(directory) is not None
+    return store.roots[root].outside is not Outside.WRITERS and is_listed(store, directory, root)
+
+
+def is_listed(store: Store, directory: InodeNo, root: RootNo) -> bool:
+    """Whether a directory has been listed in full on this root."""
+    stamp = store.index.stamp(directory)
+    return stamp is not None and stamp.root == root
 
 
 def see(store: Store, inode: Inode) -> Seen:
@@ -125,7 +134,9 @@ def see(store: Store, inode: Inode) -> Seen:
             return Seen(inode, None, driver)
         return _fill(inode, driver.stat_dir(driver.top), driver, links=True)
     if inode.is_dir:
-        return _see_directory(store, inode, row)
+        root = store.placement.default_root(number)
+        if root is None or store.roots[root].outside is not Outside.WRITERS or is_on_its_way(store, number):
+            return _see_directory(store, inode, root, row)
     spots = row or store.placement.inherited(store.index.parents(number))
     if not spots:
         return Seen(inode, None, None)
@@ -148,8 +159,8 @@ def see(store: Store, inode: Inode) -> Seen:
     return _fill(inode, stat, driver, links=_disk_counts(driver, row))
 
 
-def _see_directory(store: Store, inode: Inode, row: tuple[Spot, ...] | None) -> Seen:
-    root = store.placement.default_root(inode.number)
+def _see_directory(store: Store, inode: Inode, root: RootNo | None, row: tuple[Spot, ...] | None) -> Seen:
+    """The attributes of a directory that nobody else can have put another in the place of."""
     if root is None:
         return Seen(inode, None, None)
     driver = store.roots[root]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from fusestore.core.placement import Placement
     from fusestore.core.ports import Catalog, Driver
-    from fusestore.model import InodeNo, RootNo, Spot
+    from fusestore.model import Backing, InodeNo, RootNo, Spot
 
 MAX_DESCRIPTORS: Final = 4096
 
@@ -112,3 +112,13 @@ class Places:
         while self._open:
             (_, driver), opened = self._open.popitem()
             driver.close_dir(opened)
+
+
+def is_object(at: At, backing: Backing) -> bool:
+    """Whether the very object that `backing` speaks of lies at a place.
+
+    Raises:
+        OSError: as the disk says.
+    """
+    seen = at.driver.backing(at.directory, at.name)
+    return (seen.st_ino, seen.btime_ns) == (backing.st_ino, backing.btime_ns)

@@ -25,9 +25,10 @@ from fusestore.core.intents import (
     Writing,
 )
 from fusestore.errors import FusestoreError, NotFound, RootOffline
-from fusestore.model import UPLOADS, Backing, InodeNo, Spot
+from fusestore.model import UPLOADS, Backing, Cause, InodeNo, Spot
 from fusestore.service import arriving, creating, discarding, finalizing, ghosts, moving, removing, renaming
 from fusestore.service.attributes import settle_attributes
+from fusestore.service.places import is_object
 
 if TYPE_CHECKING:
     from fusestore.service.places import At
@@ -98,6 +99,9 @@ def _settle_attributes(store: Store, key: int, intent: Attributes) -> None:
 
 
 def _settle_remove(store: Store, key: int, intent: Remove) -> None:
+    if store.index.dentry(intent.parent, intent.name) != intent.inode:  # the name has gone by another way since
+        _drop(store, key)
+        return
     inode = store.inode(intent.inode)
     # A directory is another object on each root where it lies, and rmdir(2) of a wrong one does no harm.
     backing = None if inode.is_dir else intent.backing
@@ -128,7 +132,8 @@ def _settle_made(store: Store, key: int, intent: Create | Skeleton) -> None:
 def _settle_placed(store: Store, key: int, intent: Link | Rename | Relocate) -> None:
     """A known object at a new place: done if it is that very object which is there."""
     at = _find(store, intent.spot, intent.inode)
-    if at is None or not _is(at, intent.backing) or store.index.inode(intent.inode) is None:
+    is_there = at is not None and intent.backing is not None and is_object(at, intent.backing)
+    if not is_there or store.index.inode(intent.inode) is None:
         _drop(store, key)
         return
     match intent:
@@ -151,7 +156,7 @@ def _settle_arrive(store: Store, key: int, intent: Arrive) -> None:
     start, and the other was used.
     """
     at = _find(store, intent.spots[0], intent.inode)
-    if at is None or not _is(at, intent.backing):
+    if at is None or not is_object(at, intent.backing):
         _drop(store, key)
         return
     inode = store.index.inode(intent.inode)
@@ -211,7 +216,7 @@ def _close_writing(store: Store, intent: Writing) -> None:
         batch.written(intent.inode)
         store.index.apply(batch)
     elif not intent.closed and store.placement.home(intent.inode) == store.tops[UPLOADS]:
-        finalizing.interrupt(store, intent.inode)
+        finalizing.interrupt(store, intent.inode, "a crash cut it off", cause=Cause.RECOVER)
     else:
         store.on_unsettled(intent.inode)
 
@@ -232,12 +237,7 @@ def _find(store: Store, spot: Spot, number: InodeNo, id: bytes = b"") -> At | No
     return at
 
 
-def _is(at: At, backing: Backing | None) -> bool:
-    seen = at.driver.backing(at.directory, at.name)
-    return backing is not None and (seen.st_ino, seen.btime_ns) == (backing.st_ino, backing.btime_ns)
-
-
 def _holds(store: Store, spot: Spot, number: InodeNo, backing: Backing | None) -> bool:
     """Whether the object that was meant is still at `spot`."""
     at = _find(store, spot, number)
-    return at is not None and (backing is None or at.driver.stat(at.directory, at.name).st_ino == backing.st_ino)
+    return at is not None and (backing is None or is_object(at, backing))

@@ -48,11 +48,11 @@ def unlink(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> None:
 
 
 def _unlink(store: Store, spot: Spot, number: InodeNo) -> None:
-    """Unlink what lies under the very name that is removed, whatever it is: as `rm` on the disk itself would."""
+    """Unlink what lies under the very name that is removed: `find` has looked at it wherever others may write."""
     try:
         at = store.places.at(spot, number)
         at.driver.unlink(at.directory, at.name)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotFound):
         pass  # somebody else was faster
 
 
@@ -81,8 +81,7 @@ async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> Non
     store.places.forget(inode.number)  # closed before it goes: ext4 takes a clock tick (4 ms) to close it afterwards
     try:
         with Decided(store, intent) as key:
-            for spot in spots:  # one: of several disks the first could not take its part back if the second refused
-                destroy_directory(store, spot, inode.number)
+            destroy_directory(store, spots[0], inode.number)
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:
             raise NotEmpty(name) from None
@@ -160,7 +159,7 @@ def drop_name(
     number = inode.number
     path = store.join(parent, name)
     going, staying = parted
-    root = store.roots[(*going, *staying)[0].root]
+    spots = (*going, *staying)  # none, when its disk object has vanished meanwhile
     names = [each for each in store.index.parents(number) if each != (parent, name)]
     row = store.index.placement(number)
     batch.unlink(parent, name, number)
@@ -183,7 +182,7 @@ def drop_name(
         Operation.REMOVE,
         "replaced" if replaced else "removed",
         path=path,
-        root=root.name,
+        root=store.roots[spots[0].root].name if spots else "",
         owner=owner,
     )
     store.journal(batch, inode, "replace" if replaced else "remove", old=path or b"", owner=owner)

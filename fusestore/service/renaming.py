@@ -18,13 +18,13 @@ from fusestore.core.intents import Rename
 from fusestore.core.namespace import check_flags, check_name, check_parent, check_removable, check_replace
 from fusestore.core.placement import by_id
 from fusestore.errors import InvalidRequest, NotEmpty, NotFound
-from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Spot
+from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Outside, Spot
 from fusestore.roots import identity
 from fusestore.service import adopting, ghosts, moving
 from fusestore.service.creating import prepare, touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, discard
-from fusestore.service.looking import fill, find, see
+from fusestore.service.looking import fill, find
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
 from fusestore.service.writing import pin
 
@@ -142,7 +142,9 @@ def _on_disk(store: Store, request: Request, source: Spot, root: Driver) -> None
     if replaced is not None and replaced.is_dir:
         empty_directory(store, replaced)
         store.places.forget(replaced.number)
-        source = _disk_source(store, request) or source  # it may have been a ghost in that very directory
+        moved = _disk_source(store, request)  # it may have been a ghost in that very directory
+        assert moved is not None
+        source = moved
     in_place = False
     if replaced is not None and spot in store.placement.spots(replaced.number) and not spot.by_id:
         going, _ = spots_of_name(store, replaced, request.parent, request.name)
@@ -203,6 +205,9 @@ def settle_rename(store: Store, intent: Rename, key: int, *, owner: Owner | None
         if opened is not None:
             opened.driver = root
     _settle(store, request, spots, key=key)
+    if old_root is not root and root.outside is Outside.WRITERS:
+        for number in store.lookups if inode.is_dir else (inode.number,):
+            store.on_stale(number)  # the kernel was told that nobody else writes what is in it
 
 
 def _in_index(store: Store, request: Request, root: Driver) -> None:
@@ -211,8 +216,6 @@ def _in_index(store: Store, request: Request, root: Driver) -> None:
     spots = store.placement.spots(inode.number)
     source = store.roots[spots[0].root]
     if source is not root:
-        inode = see(store, inode).inode  # its size of now
-        request = request._replace(inode=inode)
         moving.check_room(store, inode, root)
     if request.replaced is not None and request.replaced.is_dir:
         empty_directory(store, request.replaced)

@@ -81,7 +81,6 @@ class Store:
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
         self.reserved: dict[RootNo, dict[MoveNo, int]] = {number: {} for number in roots}  # bytes promised to moves
         self.on_stale: Callable[[InodeNo], None] = lambda number: None  # attributes changed without a kernel request
-        self.on_stale_entry: Callable[[InodeNo, bytes], None] = lambda parent, name: None
         # Content waits to be made durable and hashed.
         self.on_unsettled: Callable[[InodeNo], None] = lambda number: None
         self.on_move: Callable[[], None] = lambda: None  # there is a new move

@@ -62,8 +62,9 @@ def open_file(store: Store, number: InodeNo, *, write: bool, truncate: bool) -> 
 def pin(store: Store, inode: Inode) -> bool:
     """Open a file that is about to be replaced, if a program may just have looked it up to open it.
 
-    That open then finds the old content, as on a local disk; without this it would fail when the next replacement comes
-    before the kernel has looked the name up again. Kept until the kernel forgets the inode.
+    That open, for reading, then finds the old content, as on a local disk; without this it would fail when the next
+    replacement comes before the kernel has looked the name up again. Kept until the kernel forgets the inode, or the
+    last of those who opened it is gone.
 
     Returns:
         whether there is something to take back with `OpenFiles.unpin` if the replacement fails.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from blake3 import blake3
 
-from fusestore.errors import IndexFull, NotFound
+from fusestore.errors import Gone, IndexFull, NotFound
 from fusestore.model import State
 from fusestore.service import looking
 
@@ -273,3 +273,17 @@ def test_a_full_index_still_lists_what_it_knows(shared: Opened) -> None:
     shared.store.index.apply = short  # type: ignore[method-assign]
     assert shared.names(HOT) == ["a"]
     shared.store.index.apply = apply  # type: ignore[method-assign]
+
+
+def test_a_directory_that_was_replaced_is_not_taken_for_the_old_one_by_whoever_knows_its_number(shared: Opened) -> None:
+    """So the kernel learns of it, however long it remembers the name."""
+    number = shared.mkdir("resources/hot/d")
+    disk = shared.disks["hot"]
+    (disk / "d").rename(disk / "e")
+    (disk / "d").mkdir()
+    (disk / "d" / "x").touch()
+    with pytest.raises(Gone):
+        looking.getattr(shared.store, number)
+    assert shared.find("resources/hot/d") != number
+    assert shared.stat("resources/hot/d/x").size == 0
+    assert shared.find("resources/hot/e") == number

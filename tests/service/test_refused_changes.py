@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fusestore.core.intents import Discard
-from fusestore.errors import FusestoreError, IndexFull
+from fusestore.errors import FusestoreError, IndexFull, NotFound
 from fusestore.model import Outside
 from tests.support.byhand import by_hand
 from tests.support.opened import Opened
@@ -120,3 +120,46 @@ def test_a_content_whose_comparison_is_not_recorded_is_still_suspected(shared: O
     shared.settle()
     assert shared.store.suspects == set()
     assert shared.stat(f"{HOT}/a").version == 2
+
+
+def refuse_settling(opened: Opened, path: str) -> None:
+    """The disk does what was asked, and the index cannot record it."""
+    Refusal(opened.store, 2)
+    with pytest.raises(IndexFull):
+        opened.unlink(path)
+    del opened.store.index.apply
+
+
+def test_a_removal_that_could_not_be_recorded_and_was_seen_from_outside_is_no_hindrance_at_the_next_start(
+    shared: Opened,
+) -> None:
+    shared.write(f"{HOT}/a", b"x")
+    shared.settle()
+    refuse_settling(shared, f"{HOT}/a")
+    with pytest.raises(NotFound):
+        shared.stat(f"{HOT}/a")
+    shared.close()
+    shared.open()
+    assert shared.store.index.intents() == []
+
+
+def test_a_removal_that_could_not_be_recorded_and_was_repeated_leaves_nothing_to_settle(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"x")
+    opened.settle()
+    refuse_settling(opened, f"{HOT}/a")
+    opened.unlink(f"{HOT}/a")
+    opened.close()
+    opened.open()
+    assert opened.store.index.intents() == []
+
+
+def test_a_creation_that_could_not_be_recorded_leaves_no_descriptor_open(opened: Opened) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    Refusal(opened.store, 2)
+    with pytest.raises(IndexFull):
+        opened.create(f"{HOT}/a")
+    del opened.store.index.apply
+    assert len(os.listdir("/proc/self/fd")) == before
+    opened.close()
+    opened.open()
+    opened.unlink(f"{HOT}/a")

@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from fusestore.jobs import hasher as hashing
 from fusestore.model import State
+from fusestore.roots import local
 from tests.support.byhand import run
 
 if TYPE_CHECKING:
@@ -24,19 +25,28 @@ if TYPE_CHECKING:
 HOT, COLD = "resources/hot", "resources/cold"
 
 
-def refuse_sync(opened: Opened, root: str, times: int) -> list[str]:
-    """Let the next syncs of a root fail as a broken disk does; returns the roots that were synced, as it grows."""
+def refuse_sync(
+    monkeypatch: pytest.MonkeyPatch, opened: Opened, root: str, times: int, *, lose: Path | None = None
+) -> list[str]:
+    """Let the next syncs of a root fail as a broken disk does, with the loss of a file's bytes.
+
+    Returns:
+        the roots that were synced, as it grows.
+    """
     synced: list[str] = []
-    for driver in opened.store.roots.values():
-        sync = driver.sync
+    names = {driver.top: driver.name for driver in opened.store.roots.values()}
 
-        def counted(name: str = driver.name, sync: Callable[[], None] = sync) -> None:
-            synced.append(name)
-            if name == root and synced.count(name) <= times:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            sync()
+    def syncfs(fd: int) -> None:
+        synced.append(names[fd])
+        if names[fd] == root and synced.count(root) <= times:
+            if lose is not None:
+                lost = lose.stat()
+                lose.write_bytes(bytes(lost.st_size))
+                os.utime(lose, ns=(lost.st_atime_ns, lost.st_mtime_ns))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        os.sync()
 
-        driver.sync = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(local, "syncfs", syncfs)
     return synced
 
 
@@ -53,8 +63,10 @@ def keep_changing(opened: Opened, path: Path) -> None:
         driver.sync = change  # type: ignore[method-assign]
 
 
-def test_files_whose_disk_cannot_be_synced_once_are_settled_later(opened: Opened) -> None:
-    refuse_sync(opened, "hot", 1)
+def test_files_whose_disk_cannot_be_synced_once_are_settled_later(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_sync(monkeypatch, opened, "hot", 1)
     opened.write(f"{HOT}/a", b"hot")
     opened.write(f"{COLD}/b", b"cold")
     opened.settle()
@@ -65,6 +77,24 @@ def test_files_whose_disk_cannot_be_synced_once_are_settled_later(opened: Opened
     opened.hasher.retry()
     opened.settle()
     assert opened.stat(f"{HOT}/a").current_hash == blake3(b"hot").digest()
+
+
+@pytest.mark.parametrize("asked", ["by the hasher", "by somebody else"])
+def test_what_a_disk_lost_is_never_announced_as_whole(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    opened.write(f"{HOT}/a", b"what was written")
+    refuse_sync(monkeypatch, opened, "hot", 1, lose=opened.disks["hot"] / "a")
+    if asked == "by somebody else":
+        with pytest.raises(OSError, match="Input/output error"):
+            opened.store.home_root(opened.find(HOT)).sync()  # the kernel tells of it once
+    opened.settle()
+    opened.hasher.retry()
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").state is State.INTERRUPTED
+    opened.write(f"{HOT}/a", b"written again")
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").current_hash == blake3(b"written again").digest()
 
 
 @pytest.mark.parametrize("shop", ["opened", "shared"])
@@ -105,8 +135,8 @@ def test_whoever_waits_gets_what_is_finished(running: Opened) -> None:
     assert running.stat(f"{HOT}/a").state is State.READY
 
 
-def test_whoever_waits_gets_what_a_disk_refused_once(running: Opened) -> None:
-    refuse_sync(running, "hot", 1)
+def test_whoever_waits_gets_what_a_disk_refused_once(running: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_sync(monkeypatch, running, "hot", 1)
     running.write(f"{HOT}/a", b"x")
     run(running.hasher.idle, running.hasher.run)
     assert running.stat(f"{HOT}/a").state is State.READY
@@ -119,8 +149,8 @@ def test_nobody_waits_for_ever_for_a_file_that_changes_all_the_time(running: Ope
     assert running.stat(f"{HOT}/a").state is State.WRITING
 
 
-def test_what_cannot_be_settled_is_tried_at_a_slow_pace(running: Opened) -> None:
-    synced = refuse_sync(running, "hot", 10_000)
+def test_what_cannot_be_settled_is_tried_at_a_slow_pace(running: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = refuse_sync(monkeypatch, running, "hot", 10_000)
     running.write(f"{HOT}/a", b"x")
     run(partial(trio.sleep, 3600), running.hasher.run)
     assert 2 < len(synced) <= 3600 / hashing.RETRY_S

@@ -1,0 +1,94 @@
+"""Files that are replaced or removed between the kernel's look at their name and its next request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fusestore.errors import AlreadyExists, Gone
+from fusestore.service import renaming, writing
+from tests.support.byhand import finish
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fusestore.model import InodeNo
+    from tests.support.opened import Opened
+
+HOT, COLD = "resources/hot", "resources/cold"
+
+
+def look_up(opened: Opened, path: str) -> InodeNo:
+    """As the kernel does when a program is about to open something."""
+    number = opened.find(path)
+    opened.store.lookups[number] += 1
+    return number
+
+
+def forget(opened: Opened, number: InodeNo) -> None:
+    del opened.store.lookups[number]
+    opened.store.let_go(number)
+
+
+@pytest.mark.parametrize("area", [HOT, "uploads"])
+def test_a_file_just_looked_up_can_still_be_opened_when_it_has_been_replaced(opened: Opened, area: str) -> None:
+    opened.write(f"{area}/a", b"old")
+    opened.write(f"{area}/b", b"new")
+    number = look_up(opened, f"{area}/a")
+    opened.rename(f"{area}/b", f"{area}/a")
+    handle = writing.open_file(opened.store, number, write=False, truncate=False)
+    assert finish(writing.read(opened.store, handle, 10, 0)) == b"old"
+    writing.release(opened.store, handle)
+    forget(opened, number)
+    with pytest.raises(Gone):
+        writing.open_file(opened.store, number, write=False, truncate=False)
+    assert number not in opened.store.files
+    assert number not in opened.store.orphans
+    assert opened.read(f"{area}/a") == b"new"
+
+
+def test_what_was_kept_for_a_replacement_that_failed_is_closed(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"old")
+    opened.write(f"{HOT}/b", b"new")
+    number = look_up(opened, f"{HOT}/a")
+    driver = opened.store.home_root(opened.find(HOT))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    driver.rename = refuse  # type: ignore[method-assign]
+    with pytest.raises(PermissionError):
+        opened.rename(f"{HOT}/b", f"{HOT}/a")
+    del driver.rename
+    assert number not in opened.store.files
+    forget(opened, number)
+    with pytest.raises(AlreadyExists):
+        opened.rename(f"{HOT}/b", f"{HOT}/a", flags=renaming.NOREPLACE)
+    assert opened.read(f"{HOT}/a") == b"old"
+
+
+def test_a_file_that_others_replaced_on_its_new_disk_is_not_removed_under_the_old_id(shared: Opened) -> None:
+    """Its directory is on its way from another root."""
+    shared.mkdir(f"{HOT}/d")
+    shared.write(f"{HOT}/d/f", b"ours")
+    shared.write(f"{HOT}/d/g", b"ours")
+    shared.rename(f"{HOT}/d", f"{COLD}/d")
+    arrived: Path = shared.disks["cold"] / "d" / "f"
+    while not arrived.exists():
+        shared.step()
+    old = shared.stat(f"{COLD}/d/f").id
+    arrived.rename(arrived.with_name("kept"))
+    arrived.write_bytes(b"theirs")
+    with pytest.raises(Gone):  # the kernel looks the name up once more
+        shared.rename(f"{COLD}/d/f", f"{COLD}/d/h")
+    shared.rename(f"{COLD}/d/f", f"{COLD}/d/h")
+    assert shared.stat(f"{COLD}/d/h").id != old
+    shared.rest()
+
+
+def test_the_event_of_a_rename_right_after_the_close_says_the_size(opened: Opened) -> None:
+    opened.write("uploads/a.part", b"12345")
+    opened.rename("uploads/a.part", "uploads/a")
+    last = opened.store.index.events(opened.store.index.last_seq - 1, 1)[-1]
+    assert (last.kind, last.size) == ("renamed", 5)
