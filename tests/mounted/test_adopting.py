@@ -255,3 +255,29 @@ def test_a_directory_of_thousands_changed_outside_is_complete(open_root: tuple[M
     for number in range(0, 3000, 2):
         (big / f"{number:05}").unlink()
     eventually(lambda: len(os.listdir(shown / "big")) == 1500, "half of them", 20)
+
+
+@pytest.mark.parametrize("start", ["uploads", "resources/main"])
+def test_what_moves_to_where_others_write_is_watched_from_then_on(
+    open_root: tuple[Mounted, Path, Path], start: str
+) -> None:
+    """Whatever the kernel was told to remember where nobody else wrote."""
+    subject, shown, disk = open_root
+    top = subject.mountpoint / start / "t"
+    (top / "d").mkdir(parents=True)
+    (top / "d" / "f").write_bytes(b"ours")
+    subject.wait("--all")
+    os.rename(top, shown / "t")
+    subject.wait("--all")
+    here, there = shown / "t" / "d", disk / "t" / "d"
+    assert (here / "f").read_bytes() == b"ours"
+    assert not (here / "later").exists()
+    (there / "later").write_bytes(b"theirs")
+    eventually((here / "later").exists, "the new name", SOON_S)
+    os.rename(there / "later", there / "f")
+    eventually(lambda: (here / "f").read_bytes() == b"theirs", "the other file", SOON_S)
+    there.rename(disk / "t" / "e")
+    there.mkdir()
+    (there / "new").touch()
+    eventually(lambda: os.listdir(here) == ["new"], "the other directory", SOON_S)
+    assert (shown / "t" / "e" / "f").read_bytes() == b"theirs"
