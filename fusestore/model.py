@@ -49,7 +49,7 @@ class State(IntEnum):
 
     READY = 0
     WRITING = 1  # a writer has it open, or had, and its bytes are not known to be durable yet
-    INTERRUPTED = 2  # an upload that a crash cut off: kept, never taken for complete
+    INTERRUPTED = 2  # cut off by a crash, or lost by its disk: kept, never taken for complete
 
 
 class Backing(Struct, array_like=True, frozen=True):

@@ -96,6 +96,6 @@ class Driver(Protocol):
     def close(self) -> None: ...  # give the root up
 
     # durability
-    failed_syncs: int  # the kernel tells of bytes that it could not write once, to whoever asks first: all must know
+    failed_syncs: int  # the kernel tells of bytes that it could not write only once, to whoever asks first
 
     def sync(self) -> None: ...  # syncfs: everything written to this root's file system so far

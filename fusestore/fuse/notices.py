@@ -2,7 +2,7 @@
 
 Only from a worker thread, after the change and the reply. Names are never taken back: for that the kernel waits for its
 own lock on their directory, without end if the daemon is killed while somebody's request holds it; neither could then
-be killed. A name that now leads to something else shows itself when its inode is asked for (`looking.see`).
+be killed. How long names are believed is `attributes.Answers`' affair.
 """
 
 from __future__ import annotations

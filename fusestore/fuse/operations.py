@@ -14,7 +14,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, InodeT, RequestContext, SetattrFields
 
 from fusestore.errors import AlreadyExists, NameTooLong, NotADirectory, NotFound
-from fusestore.fuse.attributes import entry_of, negative_entry
+from fusestore.fuse.attributes import Answers
 from fusestore.fuse.boundary import Complaints, handler
 from fusestore.fuse.listings import Listing
 from fusestore.fuse.virtual import Virtual, is_virtual
@@ -47,7 +47,7 @@ class Operations(pyfuse3.Operations):
         self._virtual = Virtual(store)
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
-        self._no_such_name = negative_entry(store.roots.values())
+        self._answers = Answers(store.roots.values())
         self.enable_writeback_cache = store.config.mount.writeback
 
     # -- names and attributes ---------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Operations(pyfuse3.Operations):
         if is_virtual(parent) or parent == MOUNT_ROOT:
             seen = self._virtual.lookup(parent, name)
             if seen is not None:
-                entry = entry_of(seen)
+                entry = self._answers.entry(seen)
                 if parent == BY_ID_DIR:
                     entry.entry_timeout = entry.attr_timeout = 0.0
                 return entry
@@ -71,7 +71,7 @@ class Operations(pyfuse3.Operations):
             return self._introduce(looking.lookup(self._store, parent, name))
         except NotFound:
             if looking.is_complete(self._store, parent):
-                return self._no_such_name
+                return self._answers.no_such_name
             raise
 
     def _dot(self, number: InodeNo, name: bytes) -> Seen:
@@ -88,7 +88,7 @@ class Operations(pyfuse3.Operations):
     def _introduce(self, seen: Seen) -> EntryAttributes:
         if not is_virtual(seen.inode.number):
             self._store.lookups[seen.inode.number] += 1
-        return entry_of(seen)
+        return self._answers.entry(seen)
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         lookups = self._store.lookups
@@ -105,8 +105,8 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         number = InodeNo(inode)
         if is_virtual(number):
-            return entry_of(self._virtual.see(number))
-        return entry_of(looking.getattr(self._store, number))
+            return self._answers.entry(self._virtual.see(number))
+        return self._answers.entry(looking.getattr(self._store, number))
 
     @handler
     async def setattr(
@@ -122,7 +122,7 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return entry_of(attributes.setattr(self._store, number, wanted, _owner(ctx)))
+        return self._answers.entry(attributes.setattr(self._store, number, wanted, _owner(ctx)))
 
     @handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
@@ -275,7 +275,7 @@ class Operations(pyfuse3.Operations):
                     seen = looking.lookup(self._store, listing.number, name)
             except (NotFound, FileNotFoundError):
                 continue
-            if not pyfuse3.readdir_reply(token, name, entry_of(seen), offset):
+            if not pyfuse3.readdir_reply(token, name, self._answers.entry(seen), offset):
                 break
             if name not in (b".", b"..") and not is_virtual(number):
                 self._store.lookups[seen.inode.number] += 1

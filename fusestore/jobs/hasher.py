@@ -17,7 +17,6 @@ import structlog
 import trio
 
 from fusestore.errors import FusestoreError, IndexFault, NotFound
-from fusestore.model import Cause
 from fusestore.roots import content
 from fusestore.roots.hashing import hash_fd
 from fusestore.service import finalizing
@@ -45,9 +44,7 @@ class Hasher:
         self._store = store
         self._waiting: dict[InodeNo, None] = {}
         self._put_off: dict[InodeNo, None] = {}
-        # Their disk failed to take something, whatever the page cache shows: the version, and its digest if known.
-        self._doubted: dict[InodeNo, tuple[int, bytes]] = {}
-        self._failures: dict[Driver, int] = {}  # failed syncs of each root that are dealt with
+        self._failing: set[Driver] = set()  # whose last sync failed
         self._pause_s = PAUSE_S
         self._retry_at = math.inf
         self._in_round = False
@@ -123,50 +120,42 @@ class Hasher:
             if work is not None:
                 works.append(work)
         synced = {driver for driver in dict.fromkeys(work.driver for work in works) if await self._sync(driver)}
-        failures = {driver: driver.failed_syncs for driver in synced}
         for work in works:
             await trio.lowlevel.checkpoint()
-            if work.driver.failed_syncs != self._failures.get(work.driver, 0):
-                self._doubted.setdefault(work.number, (work.version, work.digest))
             if work.driver in synced:
                 await self._settle(work)
             else:
-                self._defer(work.number)
-        self._failures.update(failures)
+                self._put_off_work(work)
 
     async def _sync(self, driver: Driver) -> bool:
         """Make a root's bytes durable, if it takes them."""
-        is_first = driver.failed_syncs == self._failures.get(driver, 0)
         try:
             await trio.to_thread.run_sync(driver.sync, limiter=self._store.threads[driver.number])
         except (OSError, FusestoreError) as error:
-            if is_first:
+            if driver not in self._failing:
                 log.warning("root cannot be synced; its new files stay unsettled", root=driver.name, error=str(error))
+            self._failing.add(driver)
             return False
+        self._failing.discard(driver)
         return True
 
     async def _settle(self, work: Unsettled) -> None:
-        doubted = self._doubted.get(work.number)
         try:
-            digest = work.digest if work.digest and doubted is None else await self._read(work)
+            digest = await self._read(work) if work.passing is None or work.is_doubted else work.passing.digest
             written = work.number in self._waiting
-            if doubted is not None and doubted[0] == work.version and doubted[1] not in (b"", digest):
-                log.error("a disk lost what was written", inode=work.number, root=work.driver.name)
-                reason = f"the disk of {work.driver.name} lost what was written"
-                finalizing.interrupt(self._store, work.number, reason, cause=Cause.OUTSIDE)
-            elif not finalizing.settle(self._store, work, digest):
-                if not written:  # then the next round has it anyway
-                    self._defer(work.number)
-                return
-            self._doubted.pop(work.number, None)
+            if not finalizing.settle(self._store, work, digest) and not written:  # then the next round has it anyway
+                self._put_off_work(work)
         except (OSError, FusestoreError) as error:
+            finalizing.put_off(self._store, work)
             self._not_settled(work.number, error)
+
+    def _put_off_work(self, work: Unsettled) -> None:
+        finalizing.put_off(self._store, work)
+        self._defer(work.number)
 
     def _not_settled(self, number: InodeNo, error: OSError | FusestoreError) -> None:
         log.debug("not settled", inode=number, error=str(error))
-        if isinstance(error, FileNotFoundError | NotFound | IndexFault):
-            self._doubted.pop(number, None)  # it is gone, or nothing can be settled any more
-        else:
+        if not isinstance(error, FileNotFoundError | NotFound | IndexFault):  # it is gone, or nothing can be settled
             self._defer(number)
 
     def _defer(self, number: InodeNo) -> None:
@@ -178,7 +167,7 @@ class Hasher:
         at = store.place(work.number)
         fd = at.driver.open(at.directory, at.name, write=False)
         try:
-            if work.number in self._doubted:
+            if work.is_doubted:
                 content.forget_cached(fd)
             return await trio.to_thread.run_sync(
                 hash_fd, fd, store.config.hash.algorithm, limiter=store.threads[work.driver.number]

@@ -54,6 +54,7 @@ class LocalRoot:
         self._id_area = -1
         self._fans = [-1] * 256
         self._making = threading.Lock()
+        self._syncing = threading.Lock()
 
     @classmethod
     def attach(
@@ -294,11 +295,12 @@ class LocalRoot:
 
     def sync(self) -> None:
         self._reach()
-        try:
-            syncfs(self.top)
-        except OSError:
-            self.failed_syncs += 1
-            raise
+        with self._syncing:  # who comes second must not see a success before the failure is counted
+            try:
+                syncfs(self.top)
+            except OSError:
+                self.failed_syncs += 1
+                raise
 
     def _reach(self) -> None:
         if not self.online:

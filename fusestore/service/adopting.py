@@ -15,7 +15,7 @@ import trio
 from uuid_utils import uuid7
 
 from fusestore.core.reconcile import Verdict, compare
-from fusestore.errors import NotFound, RootOffline
+from fusestore.errors import Gone, NotFound, RootOffline
 from fusestore.model import (
     CONTROL_NAME,
     NAME_MAX,
@@ -260,8 +260,19 @@ def reconcile(store: Store, parent: InodeNo, name: bytes, inode: Inode, at: At, 
 
 
 def _replace(store: Store, parent: InodeNo, name: bytes, inode: Inode, at: At) -> Inode:
+    if Spot(at.driver.number, parent, name) not in store.placement.spots(inode.number):
+        vanish_missing(store, inode, at.driver)  # a ghost: who lies there now belongs to another directory
+        raise Gone(inode.number)
     vanish(store, parent, name, inode.number)
     return adopt_name(store, parent, at)[0]
+
+
+def vanish_missing(store: Store, inode: Inode, driver: Driver) -> None:
+    """The disk object of an inode is not where it was: those of its names go that do not lead to it any more."""
+    for parent, name in store.index.parents(inode.number):
+        spot = Spot(driver.number, parent, name)
+        if inode.backing is None or not _still_there(store, spot, inode.number, inode.backing):
+            vanish(store, parent, name, inode.number)
 
 
 async def refresh(store: Store, directory: InodeNo) -> None:
@@ -289,6 +300,8 @@ async def refresh(store: Store, directory: InodeNo) -> None:
     adopted = await _adopt_all(store, directory, found, announce=not first)
     if had_names:
         await _vanish_all(store, directory, found)
+        # What was recognised under a new name has left its old one, where another object may lie by now.
+        adopted += await _adopt_all(store, directory, found, announce=not first)
     if store.index.inode(directory) is None:
         return
     batch = store.batch()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+
 from fusestore.core.intents import Writing
 from fusestore.model import Cause, Operation, Outside, State
 from fusestore.service.looking import see
@@ -16,7 +18,10 @@ if TYPE_CHECKING:
     from fusestore.core.ports import Driver
     from fusestore.model import InodeNo
     from fusestore.service.looking import Seen
+    from fusestore.service.openfiles import InPassing
     from fusestore.service.store import Store
+
+log = structlog.get_logger()
 
 
 class Unsettled(NamedTuple):
@@ -25,8 +30,13 @@ class Unsettled(NamedTuple):
     number: InodeNo
     version: int
     stamp: tuple[int, int, int]
-    digest: bytes  # b"" when it has to be read
+    passing: InPassing | None  # None when it has to be read
     driver: Driver
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether its disk has failed to take something since it was written, whatever the page cache shows."""
+        return self.passing is not None and self.passing.failures != self.driver.failed_syncs
 
 
 def take(store: Store, number: InodeNo) -> Unsettled | None:
@@ -40,10 +50,17 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
     if driver is None or not driver.online:
         return None
     seen = see(store, inode)
-    digest, size = store.digests.pop(number, (b"", -1))
-    if size != inode.size:
-        digest = b""
-    return Unsettled(number, seen.inode.version, _stamp(seen), digest, driver)
+    passing = store.digests.pop(number, None)
+    if passing is not None and passing.size != inode.size:
+        passing = None
+    return Unsettled(number, seen.inode.version, _stamp(seen), passing, driver)
+
+
+def put_off(store: Store, work: Unsettled) -> None:
+    """Keep what is known of a content that cannot be settled now, unless it is being written again."""
+    inode = store.index.inode(work.number)
+    if work.passing is not None and inode is not None and inode.version == work.version:
+        store.digests[work.number] = work.passing
 
 
 def _stamp(seen: Seen) -> tuple[int, int, int]:
@@ -54,7 +71,10 @@ def _stamp(seen: Seen) -> tuple[int, int, int]:
 
 
 def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
-    """Record that a content is durable and has this digest; False if it has changed meanwhile."""
+    """Record that a content is durable and has this digest; False if it has changed meanwhile.
+
+    A disk that lost what was written to it is found out here: such a content is kept and never taken for complete.
+    """
     inode = store.index.inode(work.number)
     if inode is None:
         return True
@@ -63,6 +83,10 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     seen = see(store, inode)
     if seen.stat is None or _stamp(seen) != work.stamp:
         return False
+    if work.is_doubted and work.passing is not None and digest != work.passing.digest:
+        log.error("a disk lost what was written", inode=work.number, root=work.driver.name)
+        interrupt(store, work.number, f"the disk of {work.driver.name} lost what was written", cause=Cause.OUTSIDE)
+        return True
     algorithm = store.config.hash.algorithm
     batch = store.batch()
     batch.then(partial(store.suspects.discard, work.number))

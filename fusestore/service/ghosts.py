@@ -86,3 +86,5 @@ def settle_relocate(store: Store, intent: Relocate, key: int) -> None:
         fill(inode, at.driver.stat(at.directory, at.name), links=False)
     batch.put_inode(inode)
     store.index.apply(batch)
+    if source.root != target.root:
+        store.on_stale(number)

@@ -127,6 +127,8 @@ def see(store: Store, inode: Inode) -> Seen:
     if opened is not None:
         driver = store.root_of(number)
         return _fill(inode, content.stat(opened.fd), driver, links=_disk_counts(driver, row) or inode.nlink == 0)
+    if store.index.vanished_at(number) is not None:
+        raise Gone(number)
     top = store.tops.get(number)
     if top is not None:
         driver = store.roots[top]
@@ -151,8 +153,7 @@ def see(store: Store, inode: Inode) -> Seen:
     except FileNotFoundError:
         if driver.outside is not Outside.WRITERS:
             raise
-        for parent, name in store.index.parents(number):
-            adopting.vanish(store, parent, name, number)
+        adopting.vanish_missing(store, inode, driver)
         raise Gone(number) from None
     if driver.outside is Outside.WRITERS and _differs(inode, stat):
         inode = _reconcile_placed(store, inode, at, stat)

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from fusestore.roots.hashing import Hasher
 
 
+class InPassing(NamedTuple):
+    """What is known of a content that was hashed while it was written."""
+
+    digest: bytes
+    size: int
+    failures: int  # failed syncs of its root when the writing began
+
+
 class OpenFile:
     """An inode that some handle has open.
 
@@ -23,11 +31,13 @@ class OpenFile:
         fd: the descriptor for everything from now on; `writable` says what it can do, `driver` on which root it is.
         writers: handles that may write.
         writing: a writing period is recorded in the index.
+        failures: failed syncs of its root when the writing period began.
         hasher: digest of the bytes from 0 to `hashed_to`, as long as writes come in order; None once they did not.
     """
 
     __slots__ = (
         "driver",
+        "failures",
         "fd",
         "handles",
         "hashed_to",
@@ -47,6 +57,7 @@ class OpenFile:
         self.handles = 0
         self.writers = 0
         self.writing = False
+        self.failures = driver.failed_syncs
         self.hasher: Hasher | None = None
         self.hashed_to = 0
         self.retired: list[int] = []

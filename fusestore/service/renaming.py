@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from fusestore.core.intents import Rename
 from fusestore.core.namespace import check_flags, check_name, check_parent, check_removable, check_replace
 from fusestore.core.placement import by_id
-from fusestore.errors import InvalidRequest, NotEmpty, NotFound
+from fusestore.errors import Gone, InvalidRequest, NotEmpty, NotFound
 from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Outside, Spot
 from fusestore.roots import identity
 from fusestore.service import adopting, ghosts, moving
@@ -104,6 +104,8 @@ def _rename(store: Store, request: Request, root: Driver) -> None:
 def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
     try:
         return find(store, parent, name)
+    except Gone:
+        raise  # another has taken its place; the kernel looks the name up again
     except NotFound:
         return None
 

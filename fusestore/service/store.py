@@ -33,7 +33,7 @@ from fusestore.model import (
 )
 from fusestore.roots.hashing import tagged
 from fusestore.service.discarding import Condemned
-from fusestore.service.openfiles import OpenFiles
+from fusestore.service.openfiles import InPassing, OpenFiles
 from fusestore.service.places import At, Places
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class Store:
         self.files = OpenFiles()
         self.orphans: dict[InodeNo, Inode] = {}  # without a name, but known to the kernel or open
         self.lookups: Counter[InodeNo] = Counter()  # the kernel's lookup counts
-        # Of just closed files: the digest made in passing, and their size.
-        self.digests: dict[InodeNo, tuple[bytes, int]] = {}
+        self.digests: dict[InodeNo, InPassing] = {}  # of closed files that are not settled
         self.condemned = Condemned()
         self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
         self.awaited: dict[InodeNo, MoveNo] = {}  # files whose last writer's close a move is waiting for

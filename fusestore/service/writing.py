@@ -19,7 +19,7 @@ from fusestore.model import UPLOADS, Inode, InodeNo, Layout, State
 from fusestore.roots import content
 from fusestore.roots.hashing import Hasher
 from fusestore.service.looking import see
-from fusestore.service.openfiles import OpenFile
+from fusestore.service.openfiles import InPassing, OpenFile
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
@@ -139,6 +139,7 @@ def begin(store: Store, file: OpenFile) -> None:
         batch.put_inode(inode)
         store.index.apply(batch)
         store.digests.pop(file.number, None)  # of a content that ends here
+    file.failures = file.driver.failed_syncs
     file.writing = True  # only now: an index that refuses is asked again by the next write
     start_hashing(store, file)
 
@@ -230,7 +231,7 @@ def release(store: Store, fh: int) -> None:
     if last_writer and file.writing:
         size = content.stat(file.fd).st_size
         if file.hasher is not None and file.hashed_to == size:
-            store.digests[number] = (file.hasher.digest(), size)
+            store.digests[number] = InPassing(file.hasher.digest(), size, file.failures)
         file.writing = False
         file.hasher = None
     store.files.remove(fh)

@@ -272,6 +272,9 @@ def test_what_moves_to_where_others_write_is_watched_from_then_on(
     here, there = shown / "t" / "d", disk / "t" / "d"
     assert (here / "f").read_bytes() == b"ours"
     assert not (here / "later").exists()
+    with open(there / "f", "ab") as file:
+        file.write(b" and theirs")
+    eventually(lambda: (here / "f").stat().st_size == 15, "the new size", SOON_S)
     (there / "later").write_bytes(b"theirs")
     eventually((here / "later").exists, "the new name", SOON_S)
     os.rename(there / "later", there / "f")

@@ -287,3 +287,69 @@ def test_a_directory_that_was_replaced_is_not_taken_for_the_old_one_by_whoever_k
     assert shared.find("resources/hot/d") != number
     assert shared.stat("resources/hot/d/x").size == 0
     assert shared.find("resources/hot/e") == number
+
+
+def test_an_inode_that_vanished_is_gone_for_everybody_who_asks(shared: Opened) -> None:
+    shared.write("resources/hot/a", b"x")
+    number = shared.find("resources/hot/a")
+    (shared.disks["hot"] / "a").unlink()
+    with pytest.raises(NotFound):
+        shared.stat("resources/hot/a")
+    with pytest.raises(Gone):
+        looking.getattr(shared.store, number)
+
+
+def test_one_of_two_hard_links_that_was_removed_takes_only_its_own_name_along(shared: Opened) -> None:
+    shared.mkdir("resources/hot/x")
+    shared.mkdir("resources/hot/y")
+    shared.write("resources/hot/x/a", b"x")
+    shared.link("resources/hot/x/a", "resources/hot/y/b")
+    number = shared.find("resources/hot/x/a")
+    (shared.disks["hot"] / "x" / "a").unlink()
+    with pytest.raises(Gone):
+        looking.getattr(shared.store, number)
+    assert looking.getattr(shared.store, number).inode.nlink == 1
+    assert shared.names("resources/hot/y") == ["b"]
+
+
+def test_what_took_the_old_place_of_something_on_its_way_does_not_take_its_new_name(shared: Opened) -> None:
+    shared.mkdir("resources/hot/d")
+    number = shared.mkdir("resources/hot/d/inner")
+    shared.rename("resources/hot/d", "resources/cold/e")
+    shared.mkdir("resources/cold/d")
+    shared.write("resources/cold/d/ours", b"x")
+    disk = shared.disks["hot"]
+    (disk / "d").rename(disk / "away")
+    (disk / "d").mkdir()
+    (disk / "d" / "theirs").touch()
+    old = shared.store.index.parents(number)[0][0]
+    with pytest.raises(Gone):
+        looking.getattr(shared.store, old)
+    assert shared.names("resources/cold/d") == ["ours"]
+    assert sorted(shared.names("resources/hot")) == ["away", "d"]
+    assert shared.names("resources/hot/d") == ["theirs"]
+    assert shared.names("resources/hot/away") == ["inner"]
+
+
+def test_a_file_that_was_renamed_and_made_again_is_listed_under_both_names(shared: Opened) -> None:
+    shared.write("resources/hot/log", b"old")
+    disk = shared.disks["hot"]
+    (disk / "log").rename(disk / "log.1")
+    (disk / "log").touch()
+    assert sorted(shared.names("resources/hot")) == ["log", "log.1"]
+
+
+def test_what_replaced_the_target_of_a_rename_is_not_overwritten_unseen(shared: Opened) -> None:
+    shared.mkdir("resources/hot/d")
+    shared.write("resources/hot/d/f", b"ours")
+    shared.write("resources/hot/d/g", b"ours")
+    shared.write("resources/cold/x", b"x")
+    shared.rename("resources/hot/d", "resources/cold/d")
+    arrived = shared.disks["cold"] / "d" / "f"
+    while not arrived.exists():
+        shared.step()
+    arrived.rename(arrived.with_name("kept"))
+    arrived.write_bytes(b"theirs")
+    with pytest.raises(Gone):
+        shared.rename("resources/cold/x", "resources/cold/d/f")
+    assert shared.read("resources/cold/d/f") == b"theirs"
