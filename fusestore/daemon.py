@@ -125,11 +125,20 @@ def run(config: Config, mountpoint: Path, ready: Ready, *, degraded: bool, take:
         session = Session(store, mountpoint)
         try:
             clean = trio.run(_serve, store, session, mountpoint, ready)
+        except BaseExceptionGroup as group:
+            raise _alone(group) from None
         finally:
             session.close()
     finally:
         store.close(clean=clean)
         log.info("stopped", clean=clean)
+
+
+def _alone(error: BaseException) -> BaseException:
+    """What one error was before nurseries wrapped it; several stay together."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready) -> bool:

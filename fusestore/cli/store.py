@@ -88,6 +88,7 @@ def check(store: Store, json: Json = False) -> None:
     elif violations:
         print_table(("INVARIANT", "VIOLATION"), violations)
     else:
-        print(f"{settings.store}: all invariants hold ({counts['inodes']} inodes, {counts['events']} events)")
+        rows = f"{counts['inodes']} inodes, {counts['events']} events"
+        print(f"{settings.store}: all invariants of the index hold ({rows}); `fusestore verify` compares the disks")
     if violations:
         raise typer.Exit(1)

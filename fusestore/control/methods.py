@@ -185,8 +185,10 @@ def failure(error: Exception, method: str) -> ControlError:
             if kind in CODES:
                 return ControlError(CODES[kind], str(error), errno=errors.errno_of(error), path=_path(error))
     if isinstance(error, OSError):
-        path = error.filename if isinstance(error.filename, str | bytes) else ""
-        return ControlError("disk", str(error), errno=error.errno or errno.EIO, path=os.fsdecode(path))
+        path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        text = f"the disk says: {error.strerror or error}" + (f": {path}" if path else "")
+        hint = "it is not where the index has it; see `fusestore verify`" if error.errno == errno.ENOENT else ""
+        return ControlError("disk", text, hint, errno=error.errno or errno.EIO, path=path)
     log.error("control_method_crashed", method=method, exc_info=error)
     return ControlError(
         "internal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -28,9 +29,10 @@ class Session:
         try:
             pyfuse3.init(Operations(store), str(mountpoint), options)
         except RuntimeError as error:
-            raise MountpointError(
-                f"{mountpoint} cannot be mounted: {error}; /dev/fuse and fusermount3 are needed"
-            ) from error
+            needed = "/dev/fuse and fusermount3 are needed"
+            if store.config.mount.allow_other and os.geteuid() != 0:
+                needed += ", and for allow_other the line user_allow_other in /etc/fuse.conf"
+            raise MountpointError(f"{mountpoint} cannot be mounted: {error}; {needed}") from error
         self._stopping = False
         self._mounted = True
 

@@ -165,11 +165,14 @@ class Carrier:
         fd = driver.open(directory, name, write=False)
         try:
             done = 0
+            promise = store.reserved[load.target.number].get(self._move.number)
 
             def progress(size: int) -> None:
                 nonlocal done
                 self._move.bytes_done += size - done
                 done = size
+                if promise is not None:
+                    promise.left = max(load.size - size, 0)
 
             def work() -> copy.CopyResult:
                 return copy.copy_file(
@@ -263,6 +266,9 @@ class Carrier:
     def _throw_away(self, load: Load | None) -> None:
         if load is None:
             return
+        promise = self._store.reserved[load.target.number].get(self._move.number)
+        if promise is not None:
+            promise.left = load.size
         try:
             load.target.unlink(load.target.incoming(), load.staged)
         except FileNotFoundError:

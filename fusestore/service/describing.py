@@ -193,5 +193,5 @@ def root(store: Store, driver: Driver) -> dict[str, Any]:
         "device": driver.device,
         "total_bytes": space.total if space else None,
         "free_bytes": space.available if space else None,
-        "promised_bytes": sum(store.reserved[driver.number].values()),
+        "promised_bytes": sum(promise.left for promise in store.reserved[driver.number].values()),
     }

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
+
+CUT_OFF: Final = "may have been cut off by a crash"
 
 
 class Unsettled(NamedTuple):
@@ -90,7 +92,8 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     algorithm = store.config.hash.algorithm
     batch = store.batch()
     batch.then(partial(store.suspects.discard, work.number))
-    cause = Cause.USER
+    cut_off = work.number in store.cut_off
+    cause = Cause.RECOVER if cut_off else Cause.USER
     if work.number in store.suspects:
         if (inode.hash_algorithm, inode.hash) == (algorithm, digest):
             store.suspects.discard(work.number)
@@ -114,9 +117,11 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
         path=path,
         root=work.driver.name,
         cause=cause,
+        detail=CUT_OFF if cut_off else "",
     )
     if was_writing:
-        store.journal(batch, inode, "write", new=path or b"", new_root=work.driver.name)
+        store.journal(batch, inode, "write", CUT_OFF if cut_off else "done", new=path or b"", new_root=work.driver.name)
+    batch.then(partial(store.cut_off.discard, work.number))
     store.index.apply(batch)
     return True
 

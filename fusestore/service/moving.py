@@ -14,6 +14,7 @@ from fusestore.core.moves import MoveEvent, advance
 from fusestore.errors import NoRoom
 from fusestore.model import Cause, Move, MoveState, Operation
 from fusestore.service import walking
+from fusestore.service.store import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def check_room(store: Store, inode: Inode, target: Driver) -> None:
     if not target.online:
         return
     needed = _known_size(store, inode)
-    promised = sum(store.reserved[target.number].values())
+    promised = sum(promise.left for promise in store.reserved[target.number].values())
     if needed > target.space().available - promised:
         raise NoRoom(target.name, f"{needed} bytes needed")
 
@@ -172,7 +173,7 @@ def _begin(
 def _queue(store: Store, batch: Batch, move: Move, inode: Inode, target: Driver) -> None:
     batch.move(move)
     size = inode.size if inode.is_regular else 0
-    batch.then(lambda: store.reserved[target.number].update({move.number: size}))
+    batch.then(lambda: store.reserved[target.number].update({move.number: Promise(size)}))
     announce(store, batch, move, inode, "queued", path=move.path)
 
 
@@ -182,7 +183,7 @@ def promise_again(store: Store) -> None:
     for move in store.index.moves(open_only=True):
         inode = store.index.inode(move.inode)
         if inode is not None and inode.is_regular and move.target in roots:
-            store.reserved[roots[move.target]][move.number] = inode.size
+            store.reserved[roots[move.target]][move.number] = Promise(inode.size)
 
 
 def overtake(store: Store, batch: Batch, number: InodeNo, *, reason: str) -> None:

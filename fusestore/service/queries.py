@@ -111,7 +111,7 @@ class Queries:
         found = self._store.index.ids_from(start, 2)  # a second one that fits is one too many
         matches = [number for id, number in found if id.hex().startswith(digits.lower())]
         if len(matches) > 1:
-            raise InvalidRequest(f"{what} is the beginning of several ids")
+            raise InvalidRequest(f"{what} is the beginning of several ids; give more digits")
         return matches[0] if matches else None
 
     def record(self, inode: InodeNo) -> dict[str, Any]:

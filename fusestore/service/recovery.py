@@ -218,6 +218,8 @@ def _close_writing(store: Store, intent: Writing) -> None:
     elif not intent.closed and store.placement.home(intent.inode) == store.tops[UPLOADS]:
         finalizing.interrupt(store, intent.inode, "a crash cut it off", cause=Cause.RECOVER)
     else:
+        if not intent.closed:
+            store.cut_off.add(intent.inode)
         store.on_unsettled(intent.inode)
 
 

@@ -49,6 +49,19 @@ THREADS_PER_ROOT: Final = 16
 MEMORY: Final = 10_000  # directories whose paths are remembered
 
 
+class Promise:
+    """Room on a root that a move will need yet; what it has copied is not free any more.
+
+    Attributes:
+        left: bytes; a thread that copies counts it down.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
 class Store:
     """One opened store.
 
@@ -73,12 +86,13 @@ class Store:
         self.orphans: dict[InodeNo, Inode] = {}  # without a name, but known to the kernel or open
         self.lookups: Counter[InodeNo] = Counter()  # the kernel's lookup counts
         self.digests: dict[InodeNo, InPassing] = {}  # of closed files that are not settled
+        self.cut_off: set[InodeNo] = set()  # not settled when the last run ended: nobody knows if their writer was done
         self.condemned = Condemned()
         self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
         self.awaited: dict[InodeNo, MoveNo] = {}  # files whose last writer's close a move is waiting for
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
-        self.reserved: dict[RootNo, dict[MoveNo, int]] = {number: {} for number in roots}  # bytes promised to moves
+        self.reserved: dict[RootNo, dict[MoveNo, Promise]] = {number: {} for number in roots}
         self.on_stale: Callable[[InodeNo], None] = lambda number: None  # attributes changed without a kernel request
         # Content waits to be made durable and hashed.
         self.on_unsettled: Callable[[InodeNo], None] = lambda number: None

@@ -139,6 +139,7 @@ def begin(store: Store, file: OpenFile) -> None:
         batch.put_inode(inode)
         store.index.apply(batch)
         store.digests.pop(file.number, None)  # of a content that ends here
+        store.cut_off.discard(file.number)
     file.failures = file.driver.failed_syncs
     file.writing = True  # only now: an index that refuses is asked again by the next write
     start_hashing(store, file)

@@ -8,7 +8,7 @@ import pytest
 from blake3 import blake3
 
 from fusestore.errors import InvalidRequest, IsADirectory
-from fusestore.model import State
+from fusestore.model import Cause, State
 
 if TYPE_CHECKING:
     from fusestore.model import Event
@@ -162,3 +162,18 @@ def test_an_interrupted_upload_is_not_taken_for_written_outside(shared: Opened) 
     shared.rest()
     assert shared.read("uploads/d/a") == b"bytes"
     assert [event.kind for event in events if event.cause == "outside"] == []
+
+
+def test_a_file_that_a_crash_may_have_cut_off_is_announced_as_such(opened: Opened) -> None:
+    """Outside uploads nobody waits for a whole file: what was written counts."""
+    opened.write_at(opened.create("resources/hot/f"), b"half")
+    opened.crash()
+    opened.open()
+    opened.settle()
+    events = opened.store.index.events(0, 10_000)
+    last = [event for event in events if event.kind == "finalized"][-1]
+    assert (last.cause, last.size) == (Cause.RECOVER, 4)
+    assert "crash" in last.detail
+    opened.write("resources/hot/f", b"whole")
+    opened.settle()
+    assert opened.store.index.events(opened.store.index.last_seq - 1, 1)[-1].cause is Cause.USER
