@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, InodeT, RequestContext, SetattrFields
 
-from fusestore.errors import AlreadyExists, NameTooLong, NotADirectory, NotFound
+from fusestore.errors import AlreadyExists, Gone, NameTooLong, NotADirectory, NotFound
 from fusestore.fuse.attributes import Answers
 from fusestore.fuse.boundary import Complaints, handler
 from fusestore.fuse.listings import Listing
 from fusestore.fuse.virtual import Virtual, is_virtual
 from fusestore.model import BY_ID_DIR, MOUNT_ROOT, NAME_MAX, InodeNo, Owner
 from fusestore.service import adopting, attributes, creating, looking, removing, renaming, writing, xattrs
+from fusestore.service.looking import Seen
 from fusestore.service.space import space
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fusestore.service.looking import Seen
     from fusestore.service.store import Store
 
 
@@ -106,7 +106,13 @@ class Operations(pyfuse3.Operations):
         number = InodeNo(inode)
         if is_virtual(number):
             return self._answers.entry(self._virtual.see(number))
-        return self._answers.entry(looking.getattr(self._store, number))
+        try:
+            return self._answers.entry(looking.getattr(self._store, number))
+        except Gone:
+            if all(listing.number != number for listing in self._listings.values()):
+                raise
+            # For whoever has it open it stays what it was; only a path can be walked again.
+            return self._answers.entry(Seen(self._store.inode(number), None, None))
 
     @handler
     async def setattr(
@@ -253,7 +259,7 @@ class Operations(pyfuse3.Operations):
         if is_virtual(number):
             fixed = self._virtual.listing(number)
         else:
-            if not self._store.inode(number).is_dir:
+            if not looking.getattr(self._store, number).inode.is_dir:
                 raise NotADirectory(number)
             await adopting.refresh(self._store, number)
         fh = self._next_listing
