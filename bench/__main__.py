@@ -73,13 +73,7 @@ def show_facts(facts: Rates, console: Console) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="one small round, to see that everything runs")
-    parser.add_argument(
-        "--json",
-        type=Path,
-        default=PROJECT / "bench" / "results" / "latest.json",
-        metavar="FILE",
-        help="where the figures go",
-    )
+    parser.add_argument("--json", type=Path, default=FIGURES, metavar="FILE", help="where the figures go")
     parser.add_argument("--where", type=Path, default=None, metavar="DIR", help="a directory on the disk to measure")
     parser.add_argument("--only", choices=["peers", "scale"], help="one of the two parts")
     options = parser.parse_args()

@@ -66,11 +66,6 @@ def listing(*command: str) -> None:
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
 
 
-def settle() -> None:
-    """Have everything written so far on the disk: for some peers it is already, and freeing blocks takes its time."""
-    os.sync()
-
-
 def main() -> None:
     directory, count, megabytes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     os.mkdir(directory)
@@ -81,7 +76,7 @@ def main() -> None:
     }
     for number in range(count):
         os.stat(f"f{number}")
-    settle()
+    os.sync()  # for some peers everything is on the disk already, and freeing blocks takes its time
     rates |= {
         "stat, warm": rate(count, lambda n: os.stat(f"f{n}")),
         "open + read 4 KiB": rate(count, read_4k),

@@ -124,8 +124,7 @@ class Placement:
 
     def row_for(self, spots: tuple[Spot, ...], names: Sequence[tuple[InodeNo, bytes]]) -> tuple[Spot, ...] | None:
         """The placement row to store for an inode that has `names` and lies at `spots` (P3)."""
-        inherited = self.inherited(names)
-        return None if spots == inherited or set(spots) == set(inherited) else spots
+        return None if are_same(spots, self.inherited(names)) else spots
 
     def home_spots(self, number: InodeNo) -> tuple[Spot, ...]:
         """The physical names that `number` has once it is home."""
@@ -143,7 +142,7 @@ class Placement:
 
     def is_home(self, number: InodeNo) -> bool:
         """Whether place and home agree; a directory's children are another matter."""
-        return set(self.spots(number)) == set(self.home_spots(number))
+        return are_same(self.spots(number), self.home_spots(number))
 
     def realization(self, directory: InodeNo, root: RootNo) -> Spot | None:
         """Where `directory` lies on `root`: its default place, or its skeleton there. Not for a root's top."""
@@ -156,6 +155,11 @@ class Placement:
 def by_id(root: RootNo) -> Spot:
     """The spot in `root`'s id area."""
     return Spot(root, InodeNo(0), b"")
+
+
+def are_same(spots: tuple[Spot, ...], others: tuple[Spot, ...]) -> bool:
+    """Whether these are the same spots, in whatever order."""
+    return spots == others or set(spots) == set(others)
 
 
 class Parted(NamedTuple):

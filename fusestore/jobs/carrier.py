@@ -94,7 +94,8 @@ class Carrier:
                         loads[number] = await self._stage(load)
                 except (OSError, FusestoreError) as error:
                     held.append(_held(number, error))
-                    self._throw_away(loads.pop(number, None))
+                    if number in loads:
+                        self._throw_away(loads.pop(number))
             await self._land(loads, held, discards)
         finally:
             for load in loads.values():
@@ -263,9 +264,7 @@ class Carrier:
             return "the source does not match its recorded hash; nothing was changed"
         return None
 
-    def _throw_away(self, load: Load | None) -> None:
-        if load is None:
-            return
+    def _throw_away(self, load: Load) -> None:
         promise = self._store.reserved[load.target.number].get(self._move.number)
         if promise is not None:
             promise.left = load.size

@@ -300,6 +300,7 @@ async def refresh(store: Store, directory: InodeNo) -> None:
     adopted = await _adopt_all(store, directory, found, announce=not first)
     if had_names:
         await _vanish_all(store, directory, found)
+    if had_names and adopted:
         # What was recognised under a new name has left its old one, where another object may lie by now.
         adopted += await _adopt_all(store, directory, found, announce=not first)
     if store.index.inode(directory) is None:

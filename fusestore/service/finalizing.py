@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from fusestore.core.intents import Writing
-from fusestore.model import Cause, Operation, Outside, State
+from fusestore.model import Cause, FileStamp, Operation, Outside, State
 from fusestore.service.looking import see
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Unsettled(NamedTuple):
 
     number: InodeNo
     version: int
-    stamp: tuple[int, int, int]
+    stamp: FileStamp
     passing: InPassing | None  # None when it has to be read
     driver: Driver
 
@@ -65,11 +65,11 @@ def put_off(store: Store, work: Unsettled) -> None:
         store.digests[work.number] = work.passing
 
 
-def _stamp(seen: Seen) -> tuple[int, int, int]:
+def _stamp(seen: Seen) -> FileStamp:
     """Size, mtime, and ctime where others may put the mtime back; elsewhere only we move the ctime, as by a rename."""
     inode, _, driver = seen
     watched = driver is not None and driver.outside is Outside.WRITERS
-    return inode.size, inode.mtime_ns, inode.ctime_ns if watched else 0
+    return FileStamp(inode.size, inode.mtime_ns, inode.ctime_ns if watched else 0)
 
 
 def settle(store: Store, work: Unsettled, digest: bytes) -> bool:

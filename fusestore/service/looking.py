@@ -83,9 +83,8 @@ def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
         return _lookup_unknown(store, parent, name).inode
     inode = store.inode(number)
     root = store.placement.default_root(parent)
-    if root is None or store.roots[root].outside is Outside.WRITERS:
-        return lookup(store, parent, name).inode
-    if inode.state is State.WRITING or store.index.placement(number) is not None:
+    watched = root is None or store.roots[root].outside is Outside.WRITERS
+    if watched or inode.state is State.WRITING or store.index.placement(number) is not None:
         return lookup(store, parent, name).inode
     return inode
 
@@ -127,8 +126,6 @@ def see(store: Store, inode: Inode) -> Seen:
     if opened is not None:
         driver = store.root_of(number)
         return _fill(inode, content.stat(opened.fd), driver, links=_disk_counts(driver, row) or inode.nlink == 0)
-    if store.index.vanished_at(number) is not None:
-        raise Gone(number)
     top = store.tops.get(number)
     if top is not None:
         driver = store.roots[top]
@@ -141,7 +138,7 @@ def see(store: Store, inode: Inode) -> Seen:
             return _see_directory(store, inode, root, row)
     spots = row or store.placement.inherited(store.index.parents(number))
     if not spots:
-        return Seen(inode, None, None)
+        return _see_nameless(store, inode)
     driver = store.roots[spots[0].root]
     if not store.on_disk(inode, driver.number):
         return Seen(inode, None, driver)
@@ -160,10 +157,17 @@ def see(store: Store, inode: Inode) -> Seen:
     return _fill(inode, stat, driver, links=_disk_counts(driver, row))
 
 
+def _see_nameless(store: Store, inode: Inode) -> Seen:
+    """What lies on no root: the skeleton above them, and what was removed but is still held."""
+    if store.index.vanished_at(inode.number) is not None:
+        raise Gone(inode.number)
+    return Seen(inode, None, None)
+
+
 def _see_directory(store: Store, inode: Inode, root: RootNo | None, row: tuple[Spot, ...] | None) -> Seen:
     """The attributes of a directory that nobody else can have put another in the place of."""
     if root is None:
-        return Seen(inode, None, None)
+        return _see_nameless(store, inode)
     driver = store.roots[root]
     if driver.layout is Layout.ID or not driver.online:
         return Seen(inode, None, driver)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from fusestore.core.moves import MoveEvent, advance
+from fusestore.core.placement import are_same
 from fusestore.errors import NoRoom
 from fusestore.model import Cause, Move, MoveState, Operation
 from fusestore.service import walking
@@ -80,8 +81,7 @@ def follow(
     number = inode.number
     crossing = old_home is not home
     open_moves = store.index.open_moves_of(number) if store.index.has_open_moves() else []
-    home_spots = store.placement.home_spots_of(names, spots)
-    at_home = spots == home_spots or set(spots) == set(home_spots)
+    at_home = are_same(spots, store.placement.home_spots_of(names, spots))
     if crossing:
         overtake(store, batch, number, reason=f"renamed on to {home.name}")
     # What is in a directory may be left behind, or left out: by a move that had begun, by hard links to names outside.
@@ -124,7 +124,7 @@ def send_home(
         whether there is work for the mover.
     """
     wanted = store.placement.home_spots_of(names, spots)
-    if set(spots) == set(wanted) or store.index.open_moves_of(inode.number):
+    if are_same(spots, wanted) or store.index.open_moves_of(inode.number):
         return False
     path = store.join(*names[0]) or b""
     home = store.roots[wanted[0].root]

@@ -353,3 +353,11 @@ def test_what_replaced_the_target_of_a_rename_is_not_overwritten_unseen(shared: 
     with pytest.raises(Gone):
         shared.rename("resources/cold/x", "resources/cold/d/f")
     assert shared.read("resources/cold/d/f") == b"theirs"
+
+
+def test_a_directory_that_vanished_is_gone_for_everybody_who_asks(shared: Opened) -> None:
+    number = shared.mkdir("resources/hot/d")
+    (shared.disks["hot"] / "d").rmdir()
+    for _ in range(2):
+        with pytest.raises(Gone):
+            looking.getattr(shared.store, number)
