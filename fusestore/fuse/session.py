@@ -9,6 +9,7 @@ import pyfuse3
 
 from fusestore.errors import MountpointError
 from fusestore.fuse.operations import Operations
+from fusestore.fuse.waiting import look_before_sleeping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,7 @@ class Session:
 
     async def run(self) -> None:
         """Serve requests until somebody unmounts, or `stop`."""
+        look_before_sleeping()
         await pyfuse3.main(max_tasks=MAX_TASKS)
         self._mounted = self._stopping
 

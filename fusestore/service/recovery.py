@@ -142,7 +142,7 @@ def _settle_placed(store: Store, key: int, intent: Link | Rename | Relocate) -> 
         case Rename():
             if not intent.exchange:
                 _leave(store, intent)
-            _settle_rename(store, key, intent)
+            renaming.settle_rename(store, intent, key)
         case Relocate():
             if not intent.keep:
                 _leave(store, intent)
@@ -191,22 +191,6 @@ def _leave(store: Store, intent: Rename | Relocate) -> None:
     """End a rename that was made of two steps, a link and an unlink, and got no further than the first."""
     if intent.source != intent.spot and not store.inode(intent.inode).is_dir:
         discarding.destroy(store, intent.source, intent.inode, intent.backing)
-
-
-def _settle_rename(store: Store, key: int, intent: Rename) -> None:
-    if intent.exchange:
-        request = renaming.Request(
-            store.inode(intent.inode),
-            intent.old_parent,
-            intent.old_name,
-            intent.parent,
-            intent.name,
-            store.inode(intent.replaced),
-            None,
-        )
-        renaming.settle_exchange(store, request, key)
-    else:
-        renaming.settle_rename(store, intent, key)
 
 
 def _close_writing(store: Store, intent: Writing) -> None:

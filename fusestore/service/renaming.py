@@ -24,7 +24,7 @@ from fusestore.service import adopting, ghosts, moving
 from fusestore.service.creating import prepare, touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, discard
-from fusestore.service.looking import fill, find
+from fusestore.service.looking import fill, find, is_complete
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
 from fusestore.service.writing import pin
 
@@ -39,13 +39,17 @@ EXCHANGE: Final = 2
 
 
 class Request(NamedTuple):
-    """A rename that the rules allow."""
+    """A rename that the rules allow, with what the index says of it before."""
 
     inode: Inode
+    names: tuple[tuple[InodeNo, bytes], ...]  # every one the inode has
+    spots: tuple[Spot, ...]  # where it lies
     old_parent: InodeNo
     old_name: bytes
+    old_home: Driver
     parent: InodeNo
     name: bytes
+    home: Driver
     replaced: Inode | None
     owner: Owner | None
 
@@ -68,40 +72,57 @@ async def rename(
     inode = find(store, old_parent, old_name)
     check_removable(inode.number, old_name, store.tops)
     check_parent(store.index.inode(parent), name, store.tops)
-    store.writable(store.home_root(old_parent))
-    store.writable(store.home_root(parent))
+    if target is not None:
+        check_removable(target.number, name, store.tops)
+    request = _request(store, inode, old_parent, old_name, parent, name, target, owner)
+    store.writable(request.old_home)
+    store.writable(request.home)
     if flags & EXCHANGE:
         if target is None:
             raise NotFound(name)
-        check_removable(target.number, name, store.tops)
-        _exchange(store, Request(inode, old_parent, old_name, parent, name, target, owner))
+        _exchange(store, request)
         return
     if target is not None:
-        check_removable(target.number, name, store.tops)
         check_replace(inode, target, name, allowed=not flags & NOREPLACE)
         if target.number == inode.number:
             return  # two names of one file: rename(2) does nothing
         if target.is_dir and store.index.has_dentries(target.number):
             raise NotEmpty(name)
-    request = Request(inode, old_parent, old_name, parent, name, target, owner)
     pinned = target is not None and pin(store, target)
     try:
-        _rename(store, request, store.home_root(parent))
+        source = _disk_source(store, request)
+        if source is not None and _renames_on_disk(store, request, source):
+            _on_disk(store, request, source)
+        else:
+            _in_index(store, request)
     except BaseException:
         if target is not None and pinned:
             store.files.unpin(target.number)
         raise
 
 
-def _rename(store: Store, request: Request, root: Driver) -> None:
-    source = _disk_source(store, request)
-    if source is not None and _renames_on_disk(store, source, request.inode, root):
-        _on_disk(store, request, source, root)
-    else:
-        _in_index(store, request, root)
+def _request(
+    store: Store,
+    inode: Inode,
+    old_parent: InodeNo,
+    old_name: bytes,
+    parent: InodeNo,
+    name: bytes,
+    replaced: Inode | None,
+    owner: Owner | None,
+) -> Request:
+    """
+    Raises:
+        NotFound: one of the directories has been removed.
+    """
+    names, spots = store.index.parents(inode.number), store.placement.spots(inode.number)
+    old_home, home = store.home_root(old_parent), store.home_root(parent)
+    return Request(inode, names, spots, old_parent, old_name, old_home, parent, name, home, replaced, owner)
 
 
 def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
+    if store.index.dentry(parent, name) is None and is_complete(store, parent):
+        return None
     try:
         return find(store, parent, name)
     except Gone:
@@ -112,22 +133,21 @@ def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
 
 def _disk_source(store: Store, request: Request) -> Spot | None:
     """The physical name that belongs to the old name; None if there is none."""
-    spots = store.disk_spots(request.inode, store.placement.spots(request.inode.number))
-    if len(store.index.parents(request.inode.number)) == 1:
+    spots = store.disk_spots(request.inode, request.spots)
+    if len(request.names) == 1:
         return spots[0] if len(spots) == 1 else None
-    home = store.home_root(request.old_parent)
-    spot = store.placement.spot_in(home.number, request.old_parent, request.old_name)
+    spot = store.placement.spot_in(request.old_home.number, request.old_parent, request.old_name)
     return spot if spot in spots and not spot.by_id else None
 
 
-def _renames_on_disk(store: Store, source: Spot, inode: Inode, root: Driver) -> bool:
-    """Whether rename(2) can bring the object at `source` to its new name on `root`."""
-    start = store.roots[source.root]
+def _renames_on_disk(store: Store, request: Request, source: Spot) -> bool:
+    """Whether rename(2) can bring the object at `source` to its new name."""
+    inode, root, start = request.inode, request.home, store.roots[source.root]
     if not (start.online and root.online) or start.device != root.device:
         return False
     if start is root:
         return root.layout is Layout.TREE
-    if len(store.index.parents(inode.number)) > 1:
+    if len(request.names) > 1:
         return False
     if inode.is_regular:
         return True
@@ -137,14 +157,17 @@ def _renames_on_disk(store: Store, source: Spot, inode: Inode, root: Driver) -> 
     return not (inode.is_dir and (store.index.any_occupant(start.number) or store.index.any_skeleton(start.number)))
 
 
-def _on_disk(store: Store, request: Request, source: Spot, root: Driver) -> None:
+def _on_disk(store: Store, request: Request, source: Spot) -> None:
     """Rename what lies at `source` with rename(2)."""
-    inode, replaced = request.inode, request.replaced
+    inode, replaced, root = request.inode, request.replaced, request.home
     spot = store.placement.spot_in(root.number, request.parent, request.name)
     if replaced is not None and replaced.is_dir:
         empty_directory(store, replaced)
         store.places.forget(replaced.number)
-        moved = _disk_source(store, request)  # it may have been a ghost in that very directory
+        # It may have been a ghost in that very directory.
+        request = request._replace(inode=store.inode(inode.number), spots=store.placement.spots(inode.number))
+        inode = request.inode
+        moved = _disk_source(store, request)
         assert moved is not None
         source = moved
     in_place = False
@@ -153,11 +176,13 @@ def _on_disk(store: Store, request: Request, source: Spot, root: Driver) -> None
         in_place = spot in going
         if not in_place:  # its last disk object, and it has a name on another root: the bytes stay
             ghosts.relocate(store, replaced.number, spot, by_id(root.number))
+            request = request._replace(replaced=store.inode(replaced.number))
     if in_place or source == spot:  # a ghost that gets its old name back has no way to make for itself
         at = store.places.at(spot, inode.number)
     else:
         at = prepare(store, spot, inode.number, inode.id)
     start = store.places.at(source, inode.number)
+    spots = store.placement.spots(inode.number)  # one of its own may have stepped aside
     intent = Rename(
         inode=inode.number,
         old_parent=request.old_parent,
@@ -177,7 +202,7 @@ def _on_disk(store: Store, request: Request, source: Spot, root: Driver) -> None
         if error.errno == errno.EEXIST and not in_place:
             adopting.adopt_name(store, request.parent, at)  # somebody else put it there: now it is known
         raise
-    settle_rename(store, intent, key, owner=request.owner)
+    _settle_on_disk(store, request, intent, spots, at, key)
 
 
 def _backing(inode: Inode, source: Spot, at: At) -> Backing:
@@ -186,14 +211,23 @@ def _backing(inode: Inode, source: Spot, at: At) -> Backing:
     return known if known is not None and known.root == source.root else at.driver.backing(at.directory, at.name)
 
 
-def settle_rename(store: Store, intent: Rename, key: int, *, owner: Owner | None = None) -> None:
-    """Record a rename whose disk object has moved."""
+def settle_rename(store: Store, intent: Rename, key: int) -> None:
+    """Record a rename, or exchange, that was done on a disk by a run which did not come to record it."""
     inode = store.inode(intent.inode)
     replaced = store.inode(intent.replaced) if intent.replaced else None
-    root = store.roots[intent.spot.root]
-    request = Request(inode, intent.old_parent, intent.old_name, intent.parent, intent.name, replaced, owner)
-    at = store.places.at(intent.spot, inode.number)
-    spots = tuple(intent.spot if spot == intent.source else spot for spot in store.placement.spots(inode.number))
+    names = intent.old_parent, intent.old_name, intent.parent, intent.name
+    request = _request(store, inode, *names, replaced, None)
+    if intent.exchange:
+        _settle_exchange(store, request, key)
+    else:
+        at = store.places.at(intent.spot, inode.number)
+        _settle_on_disk(store, request, intent, request.spots, at, key)
+
+
+def _settle_on_disk(store: Store, request: Request, intent: Rename, spots: tuple[Spot, ...], at: At, key: int) -> None:
+    """Record a rename whose disk object has left one of its `spots` and is at `at`."""
+    inode, root = request.inode, at.driver
+    spots = tuple(intent.spot if spot == intent.source else spot for spot in spots)
     old_root = store.roots[intent.source.root]
     inode.backing = Backing(root.number, intent.backing.st_ino, intent.backing.btime_ns)  # rename(2) keeps the object
     if old_root is not root and (inode.is_dir or inode.is_regular):
@@ -212,16 +246,13 @@ def settle_rename(store: Store, intent: Rename, key: int, *, owner: Owner | None
             store.on_stale(number)  # the kernel was told that nobody else writes what is in it
 
 
-def _in_index(store: Store, request: Request, root: Driver) -> None:
+def _in_index(store: Store, request: Request) -> None:
     """Rename in the index alone: within an id root, or across roots, where a move has to follow."""
-    inode = request.inode
-    spots = store.placement.spots(inode.number)
-    source = store.roots[spots[0].root]
-    if source is not root:
-        moving.check_room(store, inode, root)
+    if request.spots[0].root != request.home.number:
+        moving.check_room(store, request.inode, request.home)
     if request.replaced is not None and request.replaced.is_dir:
         empty_directory(store, request.replaced)
-    _settle(store, request, spots, key=None)
+    _settle(store, request, store.placement.spots(request.inode.number), key=None)
 
 
 def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int | None) -> None:
@@ -231,12 +262,10 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
         spots: where the object is now.
         key: of the intent, if a disk object was renamed.
     """
-    inode, old_parent, old_name, parent, name, replaced, owner = request
+    inode, names_before, _, old_parent, old_name, old_home, parent, name, home, replaced, owner = request
     number = inode.number
     old_path = store.join(old_parent, old_name)
     new_path = store.join(parent, name)
-    old_home = store.home_root(old_parent)
-    home = store.home_root(parent)
     batch = store.batch(grows=key is None)  # what a disk has done already has to be recorded
     if key is not None:
         batch.settle(key)
@@ -251,7 +280,7 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
         left = tuple(spot for spot in going if spot.by_id or spot not in spots)
         discards = discard(store, batch, replaced, left)
         sent = drop_name(store, batch, replaced, parent, name, parted, owner=owner, replaced=True)
-    names = [each for each in store.index.parents(number) if each != (old_parent, old_name)]
+    names = [each for each in names_before if each != (old_parent, old_name)]
     names.append((parent, name))
     batch.unlink(old_parent, old_name, number)
     batch.link(parent, name, number)
@@ -293,14 +322,13 @@ def _exchange(store: Store, request: Request) -> None:
     Raises:
         InvalidRequest: they are not both at home on the same root.
     """
-    inode, old_parent, old_name, parent, name, other, _ = request
+    inode, root, other = request.inode, request.home, request.replaced
     assert other is not None
-    root = store.home_root(parent)
     settled = all(_is_at_rest(store, each) for each in (inode, other))
-    single = len(store.index.parents(inode.number)) == len(store.index.parents(other.number)) == 1
-    if store.home_root(old_parent) is not root or not settled or not single:
+    single = len(request.names) == len(store.index.parents(other.number)) == 1
+    if request.old_home is not root or not settled or not single:
         raise InvalidRequest("only two objects at rest on one root can be exchanged")
-    spots = store.placement.spots(inode.number), store.placement.spots(other.number)
+    spots = request.spots, store.placement.spots(other.number)
     intent: Rename | None = None
     key = None
     if root.layout is Layout.TREE:
@@ -308,10 +336,10 @@ def _exchange(store: Store, request: Request) -> None:
         backing = root.backing(start.directory, start.name)
         intent = Rename(
             inode.number,
-            old_parent,
-            old_name,
-            parent,
-            name,
+            request.old_parent,
+            request.old_name,
+            request.parent,
+            request.name,
             spots[0][0],
             spots[1][0],
             backing,
@@ -320,7 +348,7 @@ def _exchange(store: Store, request: Request) -> None:
         )
         with Decided(store, intent) as key:
             root.exchange(start.directory, start.name, end.directory, end.name)
-    settle_exchange(store, request, key)
+    _settle_exchange(store, request, key)
 
 
 def _is_at_rest(store: Store, inode: Inode) -> bool:
@@ -329,11 +357,10 @@ def _is_at_rest(store: Store, inode: Inode) -> bool:
     return store.placement.is_home(number) and not (inode.is_dir and moving.is_scattered(store, number))
 
 
-def settle_exchange(store: Store, request: Request, key: int | None) -> None:
+def _settle_exchange(store: Store, request: Request, key: int | None) -> None:
     """Record that two names have been swapped."""
-    inode, old_parent, old_name, parent, name, other, owner = request
+    inode, _, _, old_parent, old_name, _, parent, name, root, other, owner = request
     assert other is not None
-    root = store.home_root(parent)
     batch = store.batch()
     if key is not None:
         batch.settle(key)
