@@ -18,7 +18,7 @@ from typing import Final
 import pyfuse3
 import trio
 
-LOOK_NS: Final = 40_000  # a client on another CPU asks again within this time, or not soon
+LOOK_NS: Final = 60_000  # a client on another CPU asks again within this time, or not soon
 BRISK_NS: Final = 200_000  # requests that follow each other this closely are worth looking for; includes a wake-up
 TURN_NS: Final = 500_000  # how long requests are served one after the other before the loop has its turn
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -154,3 +155,20 @@ def test_a_dead_or_deaf_watcher_holds_nobody_up(own: Mounted) -> None:
     watcher.until(lambda seen: bool(seen) and seen[-1]["seq"] >= logged[-1], "the last event")
     assert watcher.stop()[: len(logged)] == logged
     deaf.close()
+
+
+def test_the_socket_answers_while_programs_ask_the_mount_without_a_pause(own: Mounted) -> None:
+    ask = "import os, sys\nos.chdir(sys.argv[1])\nwhile True: os.mkdir(sys.argv[2]); os.rmdir(sys.argv[2])"
+    command = [sys.executable, "-c", ask, str(own.uploads)]
+    busy = [subprocess.Popen([*command, f"busy-{number}"]) for number in range(3)]
+    try:
+        eventually(lambda: len(seqs_logged(own)) > 100, "requests are pouring in")
+        for number in range(5):
+            before = seqs_logged(own)[-1]
+            place = own.uploads / f"heard-{number}"
+            place.mkdir()
+            assert any(event["path"] == f"uploads/{place.name}" for event in own.events(before))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait(10)
