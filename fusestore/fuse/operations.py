@@ -215,18 +215,21 @@ class Operations(pyfuse3.Operations):
             if flags & os.O_EXCL:
                 raise
             seen = looking.lookup(self._store, parent, name)
-            return self._open(seen.inode.number, flags), self._introduce(seen)
+            return self._open(seen.inode.number, flags, _owner(ctx)), self._introduce(seen)
         return _file_info(fh, keep_cache=True), self._introduce(made)
 
     @handler
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
-        return self._open(InodeNo(inode), flags)
+        return self._open(InodeNo(inode), flags, _owner(ctx))
 
-    def _open(self, number: InodeNo, flags: int) -> FileInfo:
+    def _open(self, number: InodeNo, flags: int, owner: Owner) -> FileInfo:
         self._virtual.refuse(number)
-        write = flags & os.O_ACCMODE != os.O_RDONLY
+        truncate = bool(flags & os.O_TRUNC)
+        write = truncate or flags & os.O_ACCMODE != os.O_RDONLY
         fresh = writing.is_unchanged(self._store, number)
-        fh = writing.open_file(self._store, number, write=write, truncate=bool(flags & os.O_TRUNC))
+        fh = writing.open_file(self._store, number, write=write, truncate=truncate)
+        if truncate:
+            attributes.drop_set_id(self._store, number, owner)
         return _file_info(fh, keep_cache=fresh)
 
     @handler

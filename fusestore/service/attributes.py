@@ -55,6 +55,17 @@ def setattr(store: Store, number: InodeNo, wanted: Wanted, owner: Owner) -> Seen
     return see(store, store.inode(number))
 
 
+def drop_set_id(store: Store, number: InodeNo, owner: Owner) -> None:
+    """Take the set-id bits from a program that an ordinary user has just cut with O_TRUNC; the kernel does not here.
+
+    For truncate(2) and write(2) it does.
+    """
+    mode = store.inode(number).mode
+    dropped = stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0)
+    if owner.uid != 0 and mode & dropped:
+        setattr(store, number, Wanted(mode=mode & ~dropped), owner)
+
+
 def _on_disk(store: Store, inode: Inode, wanted: Wanted, owner: Owner) -> None:
     number = inode.number
     if inode.is_dir:
@@ -65,7 +76,7 @@ def _on_disk(store: Store, inode: Inode, wanted: Wanted, owner: Owner) -> None:
     store.writable(driver)
     with Decided(store, Attributes(number)) as key:
         # The owner first: chown(2) clears set-id bits, which the mode may then set again.
-        if wanted.uid is not None or wanted.gid is not None:
+        if wanted.uid is not None or wanted.gid is not None or wanted == Wanted():  # which still moves the ctime
             driver.chown(
                 directory, name, -1 if wanted.uid is None else wanted.uid, -1 if wanted.gid is None else wanted.gid
             )

@@ -240,7 +240,7 @@ def settle_link(
     inode.nlink += 1
     if at is not None:
         fill(inode, at.driver.stat(at.directory, at.name), links=after is None)
-    elif not store.disk_spots(inode, spots):
+    elif not store.keeps_ctime(spots):
         inode.ctime_ns = time.time_ns()
     batch.put_inode(inode)
     batch.link(intent.parent, intent.name, number)

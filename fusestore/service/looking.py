@@ -234,7 +234,9 @@ def _disk_counts(driver: Driver | None, row: tuple[Spot, ...] | None) -> bool:
 
 
 def _fill(inode: Inode, stat: os.stat_result, driver: Driver | None, *, links: bool) -> Seen:
+    renamed_ns = inode.ctime_ns if driver is not None and driver.layout is Layout.ID else 0
     fill(inode, stat, links=links)
+    inode.ctime_ns = max(inode.ctime_ns, renamed_ns)  # changes of names are in the index, of bytes on the disk
     return Seen(inode, stat, driver)
 
 

@@ -166,7 +166,7 @@ def drop_name(
     if names:
         batch.place(number, store.placement.row_for(staying, names), row)
         inode.nlink = max(inode.nlink - 1, 1)
-        if not store.disk_spots(inode, staying):
+        if not store.keeps_ctime(staying):
             inode.ctime_ns = time.time_ns()
         elif going:
             refresh_stamp(store, inode, staying)

@@ -80,7 +80,8 @@ async def rename(
     if flags & EXCHANGE:
         if target is None:
             raise NotFound(name)
-        _exchange(store, request)
+        if target.number != inode.number:  # two names of one file: nothing to swap
+            _exchange(store, request)
         return
     if target is not None:
         check_replace(inode, target, name, allowed=not flags & NOREPLACE)
@@ -285,7 +286,7 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
     batch.unlink(old_parent, old_name, number)
     batch.link(parent, name, number)
     batch.place(number, store.placement.row_for(spots, names), store.index.placement(number))
-    if key is None and not store.disk_spots(inode, spots):  # a disk object keeps its own, and did not change
+    if key is None and not store.keeps_ctime(spots):
         inode.ctime_ns = time.time_ns()
     batch.put_inode(inode)
     is_dir = int(inode.is_dir)
@@ -324,15 +325,15 @@ def _exchange(store: Store, request: Request) -> None:
     """
     inode, root, other = request.inode, request.home, request.replaced
     assert other is not None
+    source = store.placement.spot_in(root.number, request.old_parent, request.old_name)
+    target = store.placement.spot_in(root.number, request.parent, request.name)
     settled = all(_is_at_rest(store, each) for each in (inode, other))
-    single = len(request.names) == len(store.index.parents(other.number)) == 1
-    if request.old_home is not root or not settled or not single:
+    there = source in request.spots and target in store.placement.spots(other.number)
+    if request.old_home is not root or not settled or not there:
         raise InvalidRequest("only two objects at rest on one root can be exchanged")
-    spots = request.spots, store.placement.spots(other.number)
-    intent: Rename | None = None
     key = None
     if root.layout is Layout.TREE:
-        start, end = store.places.at(spots[0][0], inode.number), store.places.at(spots[1][0], other.number)
+        start, end = store.places.at(source, inode.number), store.places.at(target, other.number)
         backing = root.backing(start.directory, start.name)
         intent = Rename(
             inode.number,
@@ -340,8 +341,8 @@ def _exchange(store: Store, request: Request) -> None:
             request.old_name,
             request.parent,
             request.name,
-            spots[0][0],
-            spots[1][0],
+            source,
+            target,
             backing,
             other.number,
             exchange=True,
@@ -372,11 +373,15 @@ def _settle_exchange(store: Store, request: Request, key: int | None) -> None:
         (inode, (old_parent, old_name), (parent, name)),
         (other, (parent, name), (old_parent, old_name)),
     ):
-        row = store.placement.row_for((store.placement.spot_in(root.number, *there),), [there])
-        batch.place(each.number, row, store.index.placement(each.number))
+        left, taken = store.placement.spot_in(root.number, *here), store.placement.spot_in(root.number, *there)
+        spots = tuple(taken if spot == left else spot for spot in store.placement.spots(each.number))
+        names = [there if named == here else named for named in store.index.parents(each.number)]
+        batch.place(each.number, store.placement.row_for(spots, names), store.index.placement(each.number))
         if root.layout is Layout.TREE:
-            at = store.places.at(store.placement.spot_in(root.number, *there), each.number)
+            at = store.places.at(taken, each.number)
             fill(each, at.driver.stat(at.directory, at.name), links=False)
+        else:
+            each.ctime_ns = time.time_ns()
         batch.put_inode(each)
         paths = store.join(*here) or b"", store.join(*there) or b""
         store.event(

@@ -197,6 +197,13 @@ class Store:
             return spots
         return tuple(spot for spot in spots if self.on_disk(inode, spot.root))
 
+    def keeps_ctime(self, spots: tuple[Spot, ...]) -> bool:
+        """Whether a disk that others may look at has the object, and its ctime, which our changes of names leave alone.
+
+        In an `id` root the names are in the index only, and with them the ctime of their changes.
+        """
+        return any(self.layouts[spot.root] is Layout.TREE for spot in spots)
+
     # -- changing ---------------------------------------------------------------------------------------------------
 
     def batch(self, *, grows: bool = False) -> Batch:

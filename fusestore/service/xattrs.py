@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
 from fusestore.core.intents import Attributes
-from fusestore.errors import NoAttribute, NotSupported, Protected
+from fusestore.errors import InvalidRequest, NoAttribute, NotSupported, Protected
 from fusestore.model import Inode, InodeNo, Layout, Operation, State
 from fusestore.roots.hashing import tagged
 from fusestore.roots.identity import IDENTITY_XATTR
@@ -33,6 +34,7 @@ CAPABILITY: Final = b"security.capability"
 # The kernel checks rights by mode alone here. An ACL that is stored and not obeyed would be a lie; tools that are told
 # so set the mode instead.
 ACLS: Final = b"system."
+NAMESPACES: Final = (b"user", b"trusted", b"security")
 
 
 def get(store: Store, number: InodeNo, name: bytes) -> bytes:
@@ -54,6 +56,7 @@ def get(store: Store, number: InodeNo, name: bytes) -> bytes:
         raise NotSupported(name)
     at = _place(store, number)
     if at is None:
+        _check_name(name)
         stored = store.index.xattr(number, name)
         if stored is None:
             raise NoAttribute(name)
@@ -121,12 +124,15 @@ def _change(store: Store, number: InodeNo, name: bytes, value: bytes | None, own
 
 def _change_in_index(store: Store, inode: Inode, name: bytes, value: bytes | None, owner: Owner) -> None:
     number = inode.number
+    _check_name(name)
     if value is None and store.index.xattr(number, name) is None:
         raise NoAttribute(name)
     if name.startswith(b"user.") and not (inode.is_dir or inode.is_regular):
         raise Protected(name)  # as on a disk (xattr(7))
     batch = store.batch(grows=value is not None)
     batch.xattr(number, name, value)
+    inode.ctime_ns = time.time_ns()
+    batch.put_inode(inode)
     driver = store.root_of(number)
     store.event(
         batch,
@@ -138,6 +144,15 @@ def _change_in_index(store: Store, inode: Inode, name: bytes, value: bytes | Non
         owner=owner,
     )
     store.index.apply(batch)
+
+
+def _check_name(name: bytes) -> None:
+    """Refuse what a disk refuses (xattr(7)), where no disk is asked."""
+    namespace, _, rest = name.partition(b".")
+    if namespace not in NAMESPACES:
+        raise NotSupported(name)
+    if not rest:
+        raise InvalidRequest("an attribute without a name")
 
 
 def _place(store: Store, number: InodeNo) -> At | None:
