@@ -4,7 +4,7 @@ A program's next request mostly follows within microseconds of the last reply, a
 wake-up, several times what the request itself does (decision 0016). pyfuse3 takes its lock and its wait from its
 module global `trio` (its asyncio support replaces them there too), so both are exchanged in that one place.
 
-What may not happen here: keeping the event loop from everybody else. It gets its turn once every `TURN_NS`.
+What may not happen here: keeping the event loop from everybody else. It has its turn once every `TURN_NS`.
 """
 
 from __future__ import annotations
@@ -18,52 +18,61 @@ from typing import Final
 import pyfuse3
 import trio
 
-LOOK_NS: Final = 60_000  # a client on another CPU asks again within this time, or not soon
-BRISK_NS: Final = 200_000  # requests that follow each other this closely are worth looking for; includes a wake-up
-TURN_NS: Final = 500_000  # how long requests are served one after the other before the loop has its turn
+LOOK_NS: Final = 60_000  # a client on another CPU mostly asks again within this time
+BRISK_NS: Final = 120_000  # the longest wait after which it pays to look again: a wake-up takes its part of it
+TURN_NS: Final = 200_000  # how long requests are served one after the other before the loop has its turn
+TURN_STEPS: Final = 3  # rounds of the loop in a turn: a hand-over to a thread and back takes several
 
 
-class Turns:
-    """A lock that may be taken again before those who wait for it have run.
+class Reading:
+    """The right to read the next request, and the wait for it; pyfuse3's tasks take it in turns.
 
-    pyfuse3's tasks take turns at reading requests. `trio.Lock` hands over at each release, which is a round of the
-    event loop for each request; this one changes hands only when its holder has to wait for something.
-    """
-
-    def __init__(self) -> None:
-        self._held = False
-        self._waiting = trio.lowlevel.ParkingLot()
-        self._turn_ns = 0  # when the loop had its last turn
-
-    async def __aenter__(self) -> None:
-        now_ns = time.monotonic_ns()
-        if now_ns - self._turn_ns > TURN_NS:
-            self._turn_ns = now_ns
-            await trio.lowlevel.checkpoint()
-        while self._held:
-            await self._waiting.park()
-        self._held = True
-
-    async def __aexit__(self, *error: object) -> None:
-        self._held = False
-        self._waiting.unpark()
-
-
-class Lookout:
-    """Waits until a descriptor is readable, and looks for a moment before it sleeps while that has paid lately.
+    `trio.Lock` hands over at each release, which is a round of the event loop for each request. Here whoever has just
+    replied may go on reading before those who wait have run.
 
     Args:
-        look_ns: for how long it looks.
+        look_ns: for how long a task that has just replied looks before it sleeps.
+        brisk_ns, turn_ns: see `BRISK_NS`, `TURN_NS`.
     """
 
-    def __init__(self, look_ns: int) -> None:
+    def __init__(self, look_ns: int, *, brisk_ns: int = BRISK_NS, turn_ns: int = TURN_NS) -> None:
         self._look_ns = look_ns
+        self._brisk_ns = brisk_ns
+        self._pause_ns = turn_ns
         self._poll = select.poll()
         self._watched = -1
-        self._brisk = False
+        self._taken = False
+        self._waiting = trio.lowlevel.ParkingLot()
+        self._has_replied = False  # whoever has it got it without waiting
+        self._brisk = False  # the last sleep was short
+        self._turn_ns = 0  # when the loop last had a turn that we know of
+
+    async def __aenter__(self) -> None:
+        self._has_replied = not self._taken
+        while self._taken:
+            await self._waiting.park()
+        self._taken = True
+        if time.monotonic_ns() - self._turn_ns > self._pause_ns:
+            try:
+                for _ in range(TURN_STEPS):
+                    await trio.lowlevel.checkpoint()
+            except BaseException:
+                self._give_back()
+                raise
+            self._turn_ns = time.monotonic_ns()
+
+    async def __aexit__(self, *error: object) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._taken = False
+        self._waiting.unpark()
 
     async def wait_readable(self, fd: int) -> None:
         """Return when `fd`, the same one at each call, is readable; without a turn for the loop if it is so soon.
+
+        Who had to wait for the right to read does not look: then another task waits for a thread, and its client for
+        the reply.
 
         Raises:
             trio.ClosedResourceError: it is closed meanwhile.
@@ -72,17 +81,20 @@ class Lookout:
             self._poll.register(fd, select.POLLIN)
             self._watched = fd
         began_ns = time.monotonic_ns()
-        until_ns = began_ns + self._look_ns if self._brisk else 0
+        until_ns = began_ns + self._look_ns if self._brisk and self._has_replied else 0
         while not self._poll.poll(0):
             if time.monotonic_ns() >= until_ns:
                 await trio.lowlevel.wait_readable(fd)
-                self._brisk = time.monotonic_ns() - began_ns < BRISK_NS
+                self._turn_ns = time.monotonic_ns()
+                self._brisk = self._turn_ns - began_ns < self._brisk_ns
                 return
 
 
 def look_before_sleeping() -> None:
     """Have pyfuse3 wait as this module does, from its next `main` on."""
     # With one CPU the client cannot ask before we sleep.
-    lookout = Lookout(LOOK_NS if len(os.sched_getaffinity(0)) > 1 else 0)
-    lowlevel = SimpleNamespace(**vars(trio.lowlevel) | {"wait_readable": lookout.wait_readable})
-    pyfuse3.trio = SimpleNamespace(**vars(trio) | {"lowlevel": lowlevel, "Lock": Turns})  # type: ignore[attr-defined]
+    reading = Reading(LOOK_NS if len(os.sched_getaffinity(0)) > 1 else 0)
+    lowlevel = SimpleNamespace(**vars(trio.lowlevel) | {"wait_readable": reading.wait_readable})
+    pyfuse3.trio = SimpleNamespace(  # type: ignore[attr-defined]
+        **vars(trio) | {"lowlevel": lowlevel, "Lock": lambda: reading}
+    )

@@ -55,6 +55,11 @@ class Durable(Rows, History):
         return raw
 
     @property
+    def changes(self) -> int:
+        """How many batches were ever applied: the same number later means that nothing has changed."""
+        return self._applied
+
+    @property
     def wants_commit(self) -> bool:
         """A commit is due; a slow disk is asked less often."""
         if self._applied == self._committed:

@@ -212,12 +212,14 @@ def link(store: Store, number: InodeNo, parent: InodeNo, name: bytes, owner: Own
         raise CrossesRoots(name)
     spots = store.placement.spots(number)
     spot = store.placement.spot_in(root.number, parent, name)
-    intent = Link(number, parent, name, spots[0], spot, inode.backing)
     if spot.by_id or spots[0].root != root.number:
         # No disk object of its own: an id root, or bytes that are still on their way and get the link on arrival.
+        intent = Link(number, parent, name, spots[0], spot, inode.backing)
         return settle_link(store, intent, None, owner=owner)
-    source = store.places.at(spots[0], number)
     at = prepare(store, spot, number, inode.id)
+    start = store.placement.spots(number)[0]  # it may have made way itself
+    source = store.places.at(start, number)
+    intent = Link(number, parent, name, start, spot, inode.backing)
     with Decided(store, intent, grows=True) as key:
         root.link(source.directory, source.name, at.directory, at.name)
     return settle_link(store, intent, at, key=key, owner=owner)

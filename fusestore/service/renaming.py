@@ -24,7 +24,7 @@ from fusestore.service import adopting, ghosts, moving
 from fusestore.service.creating import prepare, touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, discard
-from fusestore.service.looking import fill, find, is_complete
+from fusestore.service.looking import fill, find
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
 from fusestore.service.writing import pin
 
@@ -39,11 +39,9 @@ EXCHANGE: Final = 2
 
 
 class Request(NamedTuple):
-    """A rename that the rules allow, with what the index says of it before."""
+    """A rename that the rules allow."""
 
     inode: Inode
-    names: tuple[tuple[InodeNo, bytes], ...]  # every one the inode has
-    spots: tuple[Spot, ...]  # where it lies
     old_parent: InodeNo
     old_name: bytes
     old_home: Driver
@@ -74,9 +72,8 @@ async def rename(
     check_parent(store.index.inode(parent), name, store.tops)
     if target is not None:
         check_removable(target.number, name, store.tops)
-    request = _request(store, inode, old_parent, old_name, parent, name, target, owner)
-    store.writable(request.old_home)
-    store.writable(request.home)
+    old_home, home = store.writable(store.home_root(old_parent)), store.writable(store.home_root(parent))
+    request = Request(inode, old_parent, old_name, old_home, parent, name, home, target, owner)
     if flags & EXCHANGE:
         if target is None:
             raise NotFound(name)
@@ -102,28 +99,7 @@ async def rename(
         raise
 
 
-def _request(
-    store: Store,
-    inode: Inode,
-    old_parent: InodeNo,
-    old_name: bytes,
-    parent: InodeNo,
-    name: bytes,
-    replaced: Inode | None,
-    owner: Owner | None,
-) -> Request:
-    """
-    Raises:
-        NotFound: one of the directories has been removed.
-    """
-    names, spots = store.index.parents(inode.number), store.placement.spots(inode.number)
-    old_home, home = store.home_root(old_parent), store.home_root(parent)
-    return Request(inode, names, spots, old_parent, old_name, old_home, parent, name, home, replaced, owner)
-
-
 def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
-    if store.index.dentry(parent, name) is None and is_complete(store, parent):
-        return None
     try:
         return find(store, parent, name)
     except Gone:
@@ -134,8 +110,9 @@ def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
 
 def _disk_source(store: Store, request: Request) -> Spot | None:
     """The physical name that belongs to the old name; None if there is none."""
-    spots = store.disk_spots(request.inode, request.spots)
-    if len(request.names) == 1:
+    number = request.inode.number
+    spots = store.disk_spots(request.inode, store.placement.spots(number))
+    if len(store.index.parents(number)) == 1:
         return spots[0] if len(spots) == 1 else None
     spot = store.placement.spot_in(request.old_home.number, request.old_parent, request.old_name)
     return spot if spot in spots and not spot.by_id else None
@@ -148,7 +125,7 @@ def _renames_on_disk(store: Store, request: Request, source: Spot) -> bool:
         return False
     if start is root:
         return root.layout is Layout.TREE
-    if len(request.names) > 1:
+    if len(store.index.parents(inode.number)) > 1:
         return False
     if inode.is_regular:
         return True
@@ -162,28 +139,27 @@ def _on_disk(store: Store, request: Request, source: Spot) -> None:
     """Rename what lies at `source` with rename(2)."""
     inode, replaced, root = request.inode, request.replaced, request.home
     spot = store.placement.spot_in(root.number, request.parent, request.name)
+    changes = store.index.changes
     if replaced is not None and replaced.is_dir:
         empty_directory(store, replaced)
         store.places.forget(replaced.number)
-        # It may have been a ghost in that very directory.
-        request = request._replace(inode=store.inode(inode.number), spots=store.placement.spots(inode.number))
-        inode = request.inode
-        moved = _disk_source(store, request)
-        assert moved is not None
-        source = moved
     in_place = False
     if replaced is not None and spot in store.placement.spots(replaced.number) and not spot.by_id:
         going, _ = spots_of_name(store, replaced, request.parent, request.name)
         in_place = spot in going
         if not in_place:  # its last disk object, and it has a name on another root: the bytes stay
             ghosts.relocate(store, replaced.number, spot, by_id(root.number))
-            request = request._replace(replaced=store.inode(replaced.number))
     if in_place or source == spot:  # a ghost that gets its old name back has no way to make for itself
         at = store.places.at(spot, inode.number)
     else:
         at = prepare(store, spot, inode.number, inode.id)
+    if store.index.changes != changes:  # what made way may have been the object itself, or what it replaces
+        inode, replaced = store.inode(inode.number), store.inode(replaced.number) if replaced is not None else None
+        request = request._replace(inode=inode, replaced=replaced)
+        moved = _disk_source(store, request)
+        assert moved is not None
+        source = moved
     start = store.places.at(source, inode.number)
-    spots = store.placement.spots(inode.number)  # one of its own may have stepped aside
     intent = Rename(
         inode=inode.number,
         old_parent=request.old_parent,
@@ -203,7 +179,7 @@ def _on_disk(store: Store, request: Request, source: Spot) -> None:
         if error.errno == errno.EEXIST and not in_place:
             adopting.adopt_name(store, request.parent, at)  # somebody else put it there: now it is known
         raise
-    _settle_on_disk(store, request, intent, spots, at, key)
+    _settle_on_disk(store, request, intent, at, key)
 
 
 def _backing(inode: Inode, source: Spot, at: At) -> Backing:
@@ -216,19 +192,19 @@ def settle_rename(store: Store, intent: Rename, key: int) -> None:
     """Record a rename, or exchange, that was done on a disk by a run which did not come to record it."""
     inode = store.inode(intent.inode)
     replaced = store.inode(intent.replaced) if intent.replaced else None
-    names = intent.old_parent, intent.old_name, intent.parent, intent.name
-    request = _request(store, inode, *names, replaced, None)
+    old_parent, parent = intent.old_parent, intent.parent
+    old_home, home = store.home_root(old_parent), store.home_root(parent)
+    request = Request(inode, old_parent, intent.old_name, old_home, parent, intent.name, home, replaced, None)
     if intent.exchange:
         _settle_exchange(store, request, key)
     else:
-        at = store.places.at(intent.spot, inode.number)
-        _settle_on_disk(store, request, intent, request.spots, at, key)
+        _settle_on_disk(store, request, intent, store.places.at(intent.spot, inode.number), key)
 
 
-def _settle_on_disk(store: Store, request: Request, intent: Rename, spots: tuple[Spot, ...], at: At, key: int) -> None:
-    """Record a rename whose disk object has left one of its `spots` and is at `at`."""
+def _settle_on_disk(store: Store, request: Request, intent: Rename, at: At, key: int) -> None:
+    """Record a rename whose disk object is at `at` now."""
     inode, root = request.inode, at.driver
-    spots = tuple(intent.spot if spot == intent.source else spot for spot in spots)
+    spots = tuple(intent.spot if spot == intent.source else spot for spot in store.placement.spots(inode.number))
     old_root = store.roots[intent.source.root]
     inode.backing = Backing(root.number, intent.backing.st_ino, intent.backing.btime_ns)  # rename(2) keeps the object
     if old_root is not root and (inode.is_dir or inode.is_regular):
@@ -249,7 +225,7 @@ def _settle_on_disk(store: Store, request: Request, intent: Rename, spots: tuple
 
 def _in_index(store: Store, request: Request) -> None:
     """Rename in the index alone: within an id root, or across roots, where a move has to follow."""
-    if request.spots[0].root != request.home.number:
+    if store.placement.spots(request.inode.number)[0].root != request.home.number:
         moving.check_room(store, request.inode, request.home)
     if request.replaced is not None and request.replaced.is_dir:
         empty_directory(store, request.replaced)
@@ -263,7 +239,7 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
         spots: where the object is now.
         key: of the intent, if a disk object was renamed.
     """
-    inode, names_before, _, old_parent, old_name, old_home, parent, name, home, replaced, owner = request
+    inode, old_parent, old_name, old_home, parent, name, home, replaced, owner = request
     number = inode.number
     old_path = store.join(old_parent, old_name)
     new_path = store.join(parent, name)
@@ -281,7 +257,7 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
         left = tuple(spot for spot in going if spot.by_id or spot not in spots)
         discards = discard(store, batch, replaced, left)
         sent = drop_name(store, batch, replaced, parent, name, parted, owner=owner, replaced=True)
-    names = [each for each in names_before if each != (old_parent, old_name)]
+    names = [each for each in store.index.parents(number) if each != (old_parent, old_name)]
     names.append((parent, name))
     batch.unlink(old_parent, old_name, number)
     batch.link(parent, name, number)
@@ -328,7 +304,7 @@ def _exchange(store: Store, request: Request) -> None:
     source = store.placement.spot_in(root.number, request.old_parent, request.old_name)
     target = store.placement.spot_in(root.number, request.parent, request.name)
     settled = all(_is_at_rest(store, each) for each in (inode, other))
-    there = source in request.spots and target in store.placement.spots(other.number)
+    there = source in store.placement.spots(inode.number) and target in store.placement.spots(other.number)
     if request.old_home is not root or not settled or not there:
         raise InvalidRequest("only two objects at rest on one root can be exchanged")
     key = None
@@ -360,7 +336,7 @@ def _is_at_rest(store: Store, inode: Inode) -> bool:
 
 def _settle_exchange(store: Store, request: Request, key: int | None) -> None:
     """Record that two names have been swapped."""
-    inode, _, _, old_parent, old_name, _, parent, name, root, other, owner = request
+    inode, old_parent, old_name, _, parent, name, root, other, owner = request
     assert other is not None
     batch = store.batch()
     if key is not None:
