@@ -88,7 +88,7 @@ def wait(
     elif stuck:
         _print(stuck)
     if stuck:
-        raise StartupError(f"{len(stuck)} of {len(result['moves'])} moves cannot go on by themselves")
+        raise StartupError(f"{len(stuck)} of {len(result['moves'])} moves are held up until the reason has passed")
 
 
 def eta_s(move: dict[str, Any]) -> float | None:

@@ -27,13 +27,16 @@ def lock(directory: Path, *, create: bool) -> int:
     """Take the directory for this process, until the returned descriptor is closed.
 
     Raises:
-        StoreError: another process has it, there is no index, or (with `create`) there is one.
+        StoreError: another process or another user has it, there is no index, or (with `create`) there is one.
     """
     if create:
         directory.mkdir(mode=0o700, exist_ok=True)
-    if (directory / DATA_NAME).exists() is create:
-        raise StoreError(f"{directory} already holds an index" if create else f"{directory} holds no index")
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        if (directory / DATA_NAME).exists() is create:
+            raise StoreError(f"{directory} already holds an index" if create else f"{directory} holds no index")
+        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError:
+        raise StoreError(f"{directory.parent} belongs to another user; use it as that user") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

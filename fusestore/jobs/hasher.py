@@ -49,6 +49,7 @@ class Hasher:
         self._retry_at = math.inf
         self._in_round = False
         self._wake = trio.Event()
+        self._asked = trio.Event()  # somebody waits for the next round
         self._round_over = trio.Event()
         self._retried = trio.Event()
         store.on_unsettled = self.add
@@ -72,13 +73,16 @@ class Hasher:
     async def _turn(self) -> None:
         for _ in range(2):  # the round that goes on may have begun before the last of them came
             if self._in_round or self._waiting:
+                self._asked.set()
                 await self._round_over.wait()
 
     async def run(self) -> None:
         while True:
             with trio.move_on_at(self._retry_at):
                 await self._wake.wait()
-            await trio.sleep(self._pause_s)
+            with trio.move_on_after(self._pause_s):
+                await self._asked.wait()
+            self._asked = trio.Event()
             self._wake = trio.Event()
             if trio.current_time() >= self._retry_at:
                 self.retry()

@@ -40,9 +40,12 @@ async def commit_batches(store: Store) -> None:
 
 async def _commit_batches(store: Store) -> Never:
     index = store.index
+    seen, pause_s = index.changes, COMMIT_LOOK_S
     next_sync = trio.current_time() + SYNC_LOG_S
     while True:
-        await trio.sleep(COMMIT_LOOK_S)
+        await trio.sleep(pause_s)
+        pause_s = COMMIT_LOOK_S if index.changes != seen else SYNC_LOG_S  # nobody is there: no need to look often
+        seen = index.changes
         if index.wants_commit:
             index.commit()
             next_sync = trio.current_time() + SYNC_LOG_S

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CUT_OFF: Final = "may have been cut off by a crash"
+CUT_OFF: Final = "may have been cut off: the daemon ended while it was being written"
 
 
 class Unsettled(NamedTuple):

@@ -135,6 +135,13 @@ def test_whoever_waits_gets_what_is_finished(running: Opened) -> None:
     assert running.stat(f"{HOT}/a").state is State.READY
 
 
+def test_whoever_waits_does_not_wait_for_a_pause_that_spares_the_disk(running: Opened) -> None:
+    running.hasher._pause_s = hashing.PAUSE_MAX_S  # as after a slow round
+    running.write(f"{HOT}/a", b"x")
+    assert run(running.hasher.idle, running.hasher.run) < hashing.PAUSE_MAX_S
+    assert running.stat(f"{HOT}/a").state is State.READY
+
+
 def test_whoever_waits_gets_what_a_disk_refused_once(running: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_sync(monkeypatch, running, "hot", 1)
     running.write(f"{HOT}/a", b"x")
