@@ -207,6 +207,8 @@ class Carrier:
                 await self._sync(target)
             except (OSError, FusestoreError) as error:
                 unsynced[target] = error
+        # A power cut must not take the rename back and leave the copy under its new name.
+        await trio.to_thread.run_sync(self._store.index.sync_log)
         for load in list(loads.values()):
             try:
                 if load.target in unsynced:

@@ -124,6 +124,8 @@ class Hasher:
             if work is not None:
                 works.append(work)
         synced = {driver for driver in dict.fromkeys(work.driver for work in works) if await self._sync(driver)}
+        if not await self._sync_index():
+            synced.clear()
         for work in works:
             await trio.lowlevel.checkpoint()
             if work.driver in synced:
@@ -141,6 +143,15 @@ class Hasher:
             self._failing.add(driver)
             return False
         self._failing.discard(driver)
+        return True
+
+    async def _sync_index(self) -> bool:
+        """Make the names durable too: what is announced is there after a power cut."""
+        try:
+            await trio.to_thread.run_sync(self._store.index.sync_log)
+        except IndexFault as fault:
+            log.debug("nothing can be settled any more", error=str(fault))
+            return False
         return True
 
     async def _settle(self, work: Unsettled) -> None:

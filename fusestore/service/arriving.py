@@ -8,6 +8,7 @@ durable.
 from __future__ import annotations
 
 import contextlib
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusestore.core.intents import Arrive
@@ -93,7 +94,7 @@ def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
                 driver.rename(incoming, staged, places[0].directory, places[0].name, replace=False)
                 seen = _link_rest(places)
         except FileExistsError:
-            if _take_back_leftovers(store, number):
+            if _take_back_leftovers(store, number) or _take_away_lost(places, inode, staged):
                 return arrive(store, move, inode, made)
             raise Conflict(driver.name, store.path(number) or b"") from None
         discards = _settle(store, intent, key, inode, seen)
@@ -117,6 +118,33 @@ def _link_rest(places: list[At]) -> os.stat_result:
             with contextlib.suppress(FileNotFoundError):
                 place.driver.unlink(place.directory, place.name)
         raise
+
+
+def _take_away_lost(places: list[At], inode: Inode, staged: bytes) -> bool:
+    """Clear the way of an earlier copy that had arrived when a power cut took what the index knew of it."""
+    found = False
+    for place in places:
+        with contextlib.suppress(FileNotFoundError):
+            if _is_lost_copy(place, inode, staged):
+                place.driver.unlink(place.directory, place.name)
+                found = True
+    return found
+
+
+def _is_lost_copy(place: At, inode: Inode, staged: bytes) -> bool:
+    """Whether the very copy that is staged lies at its target too: ours by its label, and unchanged since."""
+    driver, directory, name = place
+    incoming = driver.incoming()
+    there, fresh = driver.stat(directory, name), driver.stat(incoming, staged)
+    one, two = ((seen.st_mode, seen.st_size, seen.st_mtime_ns, seen.st_rdev) for seen in (there, fresh))
+    if one != two:
+        return False
+    if stat.S_ISLNK(there.st_mode):
+        return driver.readlink(directory, name) == driver.readlink(incoming, staged)
+    if not inode.is_regular:
+        return True
+    label = identity.read(driver, directory, name)
+    return label is not None and label.id == inode.id and label.belongs_to(driver.backing(directory, name), driver.uuid)
 
 
 def _take_back_leftovers(store: Store, number: InodeNo) -> bool:

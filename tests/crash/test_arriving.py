@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,8 @@ def dead(devices: tuple[Path, Path]) -> Iterator[Opened]:
         opened.settle()
         opened.rename(f"{HOT}/a", f"{COLD}/a")
         opened.rename(f"{HOT}/b", f"{COLD}/b")
+        opened.store.index.commit()
+        shutil.copytree(opened.path / "index", opened.path / "index-before")
         apply = opened.store.index.apply
 
         def killed(batch: Batch) -> None:
@@ -131,3 +134,34 @@ def test_a_copy_nobody_decided_on_makes_way_when_the_original_comes_back(dead: O
     dead.rest()
     dead.assert_at_home()
     assert dead.read(f"{COLD}/a") == b"original and more"
+
+
+@pytest.fixture
+def forgetful(dead: Opened) -> Opened:
+    """A power cut: what the index knew of the last moments is lost, and the disks kept it."""
+    dead.store.index._witness.remove()
+    shutil.rmtree(dead.path / "index")
+    (dead.path / "index-before").rename(dead.path / "index")
+    return dead
+
+
+def test_a_copy_whose_arrival_was_lost_is_known_again(forgetful: Opened) -> None:
+    forgetful.open()
+    assert forgetful.root_of(f"{COLD}/a") == "hot"
+    forgetful.rest()
+    forgetful.assert_at_home()
+    assert forgetful.read(f"{COLD}/b") == b"original"
+
+
+def test_what_others_made_of_a_copy_whose_arrival_was_lost_is_not_overwritten(forgetful: Opened) -> None:
+    (forgetful.disks["cold"] / "a").write_bytes(b"by others")
+    forgetful.open()
+    forgetful.step(100)
+    (held,) = forgetful.store.index.moves(open_only=True)
+    assert "nothing was overwritten" in held.reason
+    assert (forgetful.disks["cold"] / "a").read_bytes() == b"by others"
+    assert forgetful.read(f"{COLD}/a") == b"original"
+    (forgetful.disks["cold"] / "a").unlink()
+    (forgetful.disks["cold"] / "b").unlink()
+    forgetful.store.on_retry(None)
+    forgetful.rest()
