@@ -38,28 +38,28 @@ class Reading:
     def __init__(self, look_ns: int, *, brisk_ns: int = BRISK_NS, turn_ns: int = TURN_NS) -> None:
         self._look_ns = look_ns
         self._brisk_ns = brisk_ns
-        self._pause_ns = turn_ns
+        self._turn_ns = turn_ns
         self._poll = select.poll()
         self._watched = -1
         self._taken = False
         self._waiting = trio.lowlevel.ParkingLot()
         self._has_replied = False  # whoever has it got it without waiting
         self._brisk = False  # the last sleep was short
-        self._turn_ns = 0  # when the loop last had a turn that we know of
+        self._last_turn_ns = 0  # when the loop last had a turn that we know of
 
     async def __aenter__(self) -> None:
         self._has_replied = not self._taken
         while self._taken:
             await self._waiting.park()
         self._taken = True
-        if time.monotonic_ns() - self._turn_ns > self._pause_ns:
+        if time.monotonic_ns() - self._last_turn_ns > self._turn_ns:
             try:
                 for _ in range(TURN_STEPS):
                     await trio.lowlevel.checkpoint()
             except BaseException:
                 self._give_back()
                 raise
-            self._turn_ns = time.monotonic_ns()
+            self._last_turn_ns = time.monotonic_ns()
 
     async def __aexit__(self, *error: object) -> None:
         self._give_back()
@@ -85,8 +85,8 @@ class Reading:
         while not self._poll.poll(0):
             if time.monotonic_ns() >= until_ns:
                 await trio.lowlevel.wait_readable(fd)
-                self._turn_ns = time.monotonic_ns()
-                self._brisk = self._turn_ns - began_ns < self._brisk_ns
+                self._last_turn_ns = time.monotonic_ns()
+                self._brisk = self._last_turn_ns - began_ns < self._brisk_ns
                 return
 
 

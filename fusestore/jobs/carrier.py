@@ -201,6 +201,8 @@ class Carrier:
 
     async def _land(self, loads: dict[InodeNo, Load], held: list[Held], discards: Discards) -> None:
         """Switch to the copies that are good, and take them out of `loads`."""
+        if not loads:
+            return
         unsynced: dict[Driver, OSError | FusestoreError] = {}
         for target in {load.target for load in loads.values()}:
             try:

@@ -124,7 +124,7 @@ class Hasher:
             if work is not None:
                 works.append(work)
         synced = {driver for driver in dict.fromkeys(work.driver for work in works) if await self._sync(driver)}
-        if not await self._sync_index():
+        if synced and not await self._sync_index():
             synced.clear()
         for work in works:
             await trio.lowlevel.checkpoint()

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CUT_OFF: Final = "may have been cut off: the daemon ended while it was being written"
+DAEMON_ENDED: Final = "the daemon ended while it was being written"
+CUT_OFF: Final = f"may have been cut off: {DAEMON_ENDED}"
 
 
 class Unsettled(NamedTuple):

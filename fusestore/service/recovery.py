@@ -200,7 +200,7 @@ def _close_writing(store: Store, intent: Writing) -> None:
         batch.written(intent.inode)
         store.index.apply(batch)
     elif not intent.closed and store.placement.home(intent.inode) == store.tops[UPLOADS]:
-        finalizing.interrupt(store, intent.inode, "the daemon ended while it was being written", cause=Cause.RECOVER)
+        finalizing.interrupt(store, intent.inode, finalizing.DAEMON_ENDED, cause=Cause.RECOVER)
     else:
         if not intent.closed:
             store.cut_off.add(intent.inode)

@@ -94,12 +94,17 @@ def test_the_event_of_a_rename_right_after_the_close_says_the_size(opened: Opene
     assert (last.kind, last.size) == ("renamed", 5)
 
 
-def test_a_ghost_comes_back_into_the_directory_that_has_taken_its_name(opened: Opened) -> None:
-    """The directory's place on the disk is the ghost's: making it sends the very object aside that is to be renamed."""
-    opened.write(f"{HOT}/data", b"bytes")
+def put_directory_in_its_place(opened: Opened) -> None:
+    """The file hot/data becomes cold/old, a ghost where it lies, and a new directory gets its name."""
     opened.mkdir(f"{COLD}/new")
     opened.rename(f"{HOT}/data", f"{COLD}/old")
     opened.rename(f"{COLD}/new", f"{HOT}/data")
+
+
+def test_a_ghost_comes_back_into_the_directory_that_has_taken_its_name(opened: Opened) -> None:
+    """The directory's place on the disk is the ghost's: making it sends the very object aside that is to be renamed."""
+    opened.write(f"{HOT}/data", b"bytes")
+    put_directory_in_its_place(opened)
     opened.rename(f"{COLD}/old", f"{HOT}/data/old")
     assert opened.read(f"{HOT}/data/old") == b"bytes"
     opened.rest()
@@ -109,10 +114,8 @@ def test_a_ghost_comes_back_into_the_directory_that_has_taken_its_name(opened: O
 def test_a_ghost_that_steps_aside_and_is_replaced_by_one_name_does_not_seem_changed_outside(shared: Opened) -> None:
     shared.write(f"{HOT}/data", b"bytes")
     shared.write(f"{HOT}/b", b"other")
-    shared.mkdir(f"{COLD}/new")
     shared.settle()
-    shared.rename(f"{HOT}/data", f"{COLD}/old")
-    shared.rename(f"{COLD}/new", f"{HOT}/data")
+    put_directory_in_its_place(shared)
     shared.link(f"{COLD}/old", f"{COLD}/old2")
     shared.rename(f"{COLD}/old2", f"{HOT}/data/x")
     shared.rename(f"{HOT}/b", f"{HOT}/data/x")
@@ -125,9 +128,7 @@ def test_a_ghost_that_steps_aside_and_is_replaced_by_one_name_does_not_seem_chan
 def test_a_file_with_a_ghost_gets_a_further_name_in_the_directory_that_has_taken_its_place(opened: Opened) -> None:
     opened.write(f"{HOT}/data", b"bytes")
     opened.link(f"{HOT}/data", f"{HOT}/x")
-    opened.mkdir(f"{COLD}/new")
-    opened.rename(f"{HOT}/data", f"{COLD}/old")
-    opened.rename(f"{COLD}/new", f"{HOT}/data")
+    put_directory_in_its_place(opened)
     opened.link(f"{HOT}/x", f"{HOT}/data/z")
     opened.rest()
     for name in (f"{HOT}/x", f"{HOT}/data/z", f"{COLD}/old"):

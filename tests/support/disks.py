@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAKE: Final = {
+MAKE: Final = {
     "ext4": ("mkfs.ext4", "-q", "-F", "-m", "0"),
     "xfs": ("mkfs.xfs", "-q", "-f"),
 }
@@ -25,7 +25,7 @@ _TIMEOUT_S: Final = 60
 
 def can_loop(kind: str) -> bool:
     """Whether this machine lets us mount a disk of this kind."""
-    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which(_MAKE[kind][0]) is not None
+    return os.geteuid() == 0 and Path("/dev/loop-control").exists() and shutil.which(MAKE[kind][0]) is not None
 
 
 @contextmanager
@@ -41,8 +41,8 @@ def loop_disk(kind: str, size_mb: int = 0) -> Iterator[Path]:
         mountpoint.mkdir()
         with image.open("wb") as file:
             file.truncate(max(size_mb, SMALLEST_MB[kind]) * 1024 * 1024)
-        _run(*_MAKE[kind], str(image))
-        _run("mount", "-o", "loop", str(image), str(mountpoint))
+        run(*MAKE[kind], str(image))
+        run("mount", "-o", "loop", str(image), str(mountpoint))
         try:
             yield mountpoint
         finally:
@@ -51,7 +51,7 @@ def loop_disk(kind: str, size_mb: int = 0) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="module", params=["temporary", *_MAKE])
+@pytest.fixture(scope="module", params=["temporary", *MAKE])
 def disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory on the disk of the temporary files, and at the top of one of each other kind."""
     if request.param == "temporary":
@@ -69,8 +69,12 @@ def unmount(mountpoint: Path, *, lazy: bool = False) -> None:
         return
     plain = ("umount", str(mountpoint))
     if lazy or subprocess.run(plain, capture_output=True, timeout=_TIMEOUT_S, check=False).returncode != 0:
-        _run("umount", "-l", str(mountpoint))
+        run("umount", "-l", str(mountpoint))
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL)
+def run(*command: str) -> str:
+    """Run one of the system's commands, which must succeed; returns what it said."""
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+    )
+    return done.stdout.strip()

@@ -23,7 +23,7 @@ from msgspec import Struct, field
 from msgspec import json as msgjson
 
 from tests.support.daemon import PROJECT, Mounted, Root, fusestore
-from tests.support.disks import unmount
+from tests.support.disks import MAKE, run, unmount
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,23 +38,19 @@ PLACES: Final = ("uploads", "resources/main", "resources/cold")
 # -- disks ------------------------------------------------------------------------------------------------------------
 
 
-def _run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
-
-
 @contextlib.contextmanager
 def _attached(image: Path, base: Path, *, make: bool = False) -> Iterator[None]:
     """The two disks of an image, mounted at `base/a` and `base/b`; `make`: with new file systems."""
     with contextlib.ExitStack() as undo:
         for number, name in enumerate(("a", "b")):
             offset, size = number * PART_MB << 20, PART_MB << 20
-            loop = _run("losetup", "--find", "--show", f"--offset={offset}", f"--sizelimit={size}", str(image))
-            undo.callback(_run, "losetup", "--detach", loop)
+            loop = run("losetup", "--find", "--show", f"--offset={offset}", f"--sizelimit={size}", str(image))
+            undo.callback(run, "losetup", "--detach", loop)
             if make:
-                _run(*(("mkfs.ext4", "-q", "-F") if name == "a" else ("mkfs.xfs", "-q", "-f")), loop)
+                run(*MAKE["ext4" if name == "a" else "xfs"], loop)
             mountpoint = base / name
             mountpoint.mkdir(exist_ok=True)
-            _run("mount", "-o", "nouuid" if name == "b" else "defaults", loop, str(mountpoint))
+            run("mount", "-o", "nouuid" if name == "b" else "defaults", loop, str(mountpoint))
             undo.callback(unmount, mountpoint)
         yield
 
@@ -77,9 +73,9 @@ class Rig:
         outer = self.base / "outer-image"
         with outer.open("wb") as file:
             file.truncate(OUTER_MB << 20)
-        _run("mkfs.xfs", "-q", "-f", "-m", "reflink=1", str(outer))
+        run(*MAKE["xfs"], "-m", "reflink=1", str(outer))
         self._outer.mkdir()
-        _run("mount", "-o", "loop", str(outer), str(self._outer))
+        run("mount", "-o", "loop", str(outer), str(self._outer))
         try:
             with self.image.open("wb") as file:
                 file.truncate(2 * PART_MB << 20)
@@ -97,7 +93,7 @@ class Rig:
     def cut(self) -> Path:
         """What would be on the disks if the power went now."""
         copy = self._outer / "cut"
-        _run("cp", "--reflink=always", str(self.image), str(copy))
+        run("cp", "--reflink=always", str(self.image), str(copy))
         return copy
 
 

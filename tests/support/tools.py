@@ -88,8 +88,8 @@ def library(destination: Path, *, full: bool = False) -> Path:
     return destination
 
 
-def renameat2(old: Path | str | bytes, new: Path | str | bytes, flags: int) -> None:
-    """rename(2) with flags, which the standard library does not offer."""
-    if _LIBC.renameat2(_AT_FDCWD, os.fsencode(old), _AT_FDCWD, os.fsencode(new), ctypes.c_uint(flags)) != 0:
+def renameat2(old: Path | str | bytes, new: Path | str | bytes, flags: int, *, directory: int = _AT_FDCWD) -> None:
+    """rename(2) with flags, which the standard library does not offer; relative paths are below `directory`."""
+    if _LIBC.renameat2(directory, os.fsencode(old), directory, os.fsencode(new), ctypes.c_uint(flags)) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fspath(old), None, os.fspath(new))

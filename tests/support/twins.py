@@ -7,18 +7,18 @@ played on; everything runs in this process, as the user each call names (`act_as
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import stat
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tests.support.tools import renameat2
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_libc = ctypes.CDLL(None, use_errno=True)
 SLOTS: Final = 3  # open handles that a list of calls may use
 
 
@@ -96,9 +96,7 @@ class Side:
         os.rmdir(path, dir_fd=self._top)
 
     def rename(self, old: bytes, new: bytes, flags: int) -> None:
-        if _libc.renameat2(self._top, old, self._top, new, flags) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        renameat2(old, new, flags, directory=self._top)
 
     def listdir(self, path: bytes) -> list[bytes]:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._top)
