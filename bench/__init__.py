@@ -1,1 +1,1 @@
-"""Speed and memory beside the peers on one machine in one run; what counts are the ratios."""
+"""Speed and memory beside the peers, on one disk in one run; what counts are the ratios (docs/performance.md)."""

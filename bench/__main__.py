@@ -1,108 +1,109 @@
-"""`python -m bench [--short] [--json FILE]`: rounds over all peers in turn, medians, ratios; then what may not grow.
+"""`make bench`: the same work on native and on each file system, in turn; tables, a JSON file and a plot.
 
-Needs root for the two loop disks between which moves are timed; without it that part is left out and said so.
+    python -m bench [--short] [--only PART,…] [--peers NAME,…] [--rounds N] [--where DIR] [--json FILE] [--publish]
+
+Needs root for cold caches, for the two loop disks between which a file is moved, and for the trace of requests; what
+cannot be measured without is left out, and said.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
-import statistics
-import subprocess
-import sys
 import tempfile
-from collections import defaultdict
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
-from rich.table import Table
+import msgspec
 
-from bench import scale
-from bench.peers import ENVIRONMENT, PROJECT, Peer, peers
-from tests.support.pair import two_disks
+from bench import figures, following, moving, peers, report, requests, rounds, scale, tracing
+from bench.sizes import FULL, SHORT
 
-Rates = dict[str, float]
-FIGURES = PROJECT / "bench" / "results" / "latest.json"
+if TYPE_CHECKING:
+    from rich.console import Console
 
+    from bench.figures import Figures
 
-def measure(peer: Peer, base: Path, count: int, megabytes: int) -> Rates:
-    with peer.mount(base) as directory:
-        command = [sys.executable, "-m", "bench.workload", str(directory / "work"), str(count), str(megabytes)]
-        done = subprocess.run(command, env=ENVIRONMENT, cwd=PROJECT, check=True, capture_output=True, timeout=900)
-    shutil.rmtree(base)
-    rates: Rates = json.loads(done.stdout)
-    return rates
-
-
-def compare(base: Path, rounds: int, count: int, megabytes: int, console: Console) -> dict[str, Rates]:
-    """Medians of each operation for each peer; rounds are interleaved, so that a busy minute hits all alike."""
-    seen: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for turn in range(rounds):
-        for peer in peers():
-            console.print(f"round {turn + 1} of {rounds}: {peer.name}", style="dim")
-            for operation, rate in measure(
-                peer, base / f"{turn}-{peer.name.replace(' ', '-')}", count, megabytes
-            ).items():
-                seen[peer.name][operation].append(rate)
-    return {name: {o: statistics.median(r) for o, r in rates.items()} for name, rates in seen.items()}
-
-
-def show(results: dict[str, Rates], console: Console) -> None:
-    stick = next(iter(results))
-    table = Table(title=f"operations a second (ratio to the bare pyfuse3 {stick})")
-    table.add_column("operation")
-    for name in results:
-        table.add_column(name, justify="right")
-    for operation, base in results[stick].items():
-        cells = [f"{rates[operation]:,.0f} ({rates[operation] / base:.2f})" for rates in results.values()]
-        table.add_row(operation, *cells)
-    console.print(table)
-
-
-def show_facts(facts: Rates, console: Console) -> None:
-    table = Table(title="what must not grow")
-    table.add_column("figure")
-    table.add_column("value", justify="right")
-    for name, value in facts.items():
-        table.add_row(name, f"{value:,.2f}")
-    console.print(table)
+PARTS: Final = (*rounds.PARTS, "move", "requests", "scale")
+_ROUNDS: Final = 5
+_TRACED: Final = {"files": 300, "synced": 20, "megabytes": 16, "random": 300, "tree": 200}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="one small round, to see that everything runs")
-    parser.add_argument("--json", type=Path, default=FIGURES, metavar="FILE", help="where the figures go")
-    parser.add_argument("--where", type=Path, default=None, metavar="DIR", help="a directory on the disk to measure")
-    parser.add_argument("--only", choices=["peers", "scale"], help="one of the two parts")
-    options = parser.parse_args()
-    rounds, count, megabytes, files = (1, 500, 64, 5000) if options.short else (3, 5000, 512, 100_000)
-    console = Console(width=160)
-    results: dict[str, Rates] = {}
-    facts: Rates = {}
+    options = _parser().parse_args()
+    console = report.console()
+    try:
+        chosen = peers.installed(options.peers)
+    except ValueError as error:
+        raise SystemExit(f"bench: {error}") from None
     base = Path(tempfile.mkdtemp(prefix="fusestore-bench-", dir=options.where))
     try:
-        if options.only != "scale":
-            results = compare(base, rounds, count, megabytes, console)
-        if options.only != "peers":
-            facts |= scale.walk(base / "walk", files=files)
-            if os.geteuid() == 0:
-                size = 64 if options.short else 1024
-                with two_disks(4000) as disks:
-                    hot, cold = disks.hot / "root", disks.cold / "root"
-                    facts |= scale.moves(base / "moves", hot, cold, megabytes=size, files=files)
-            else:
-                console.print("moves between two disks were not timed: loop disks need root")
+        found = measure(options, chosen, base, console)
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    if results:
-        show(results, console)
-    if facts:
-        show_facts(facts, console)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"peers": results, "scale": facts}, indent=2))
+    found.save(options.json)
+    report.show(found, options.json, console, publish=options.publish)
     console.print(f"figures in {options.json}")
+
+
+def measure(options: argparse.Namespace, chosen: list[peers.Peer], base: Path, console: Console) -> Figures:
+    """All parts that are asked for and possible."""
+    size = SHORT if options.short else FULL
+    count = options.rounds or (1 if options.short else _ROUNDS)
+    found = figures.new(size, count, base)
+
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        console.print(f"{time.monotonic() - began:6.0f} s  {text}", style="dim")
+
+    if parts := [part for part in rounds.PARTS if part in options.only]:
+        # Parts that take their turns apart are nearer to those of the other peers; mounting takes a second or two.
+        groups = [parts] if options.short else [[part] for part in parts]
+        found.lines = rounds.run(chosen, groups, count, base, size, tell)
+    if "move" in options.only:
+        if os.geteuid() == 0:
+            found.moved, found.move = moving.measure(base / "move", size, tell)
+            found.followed, found.renamed_ms = following.measure(base / "follow", size, count, tell)
+        else:
+            tell("no move between two disks: loop disks need root")
+    if "requests" in options.only:
+        if tracing.is_possible():
+            traced = size if options.short else msgspec.structs.replace(size, **_TRACED)
+            (base / "requests").mkdir()
+            found.requests = requests.measure(chosen, base / "requests", traced, tell)
+        else:
+            tell("no count of requests: needs root, tracefs, and a kernel with trace points in fuse")
+    if "scale" in options.only:
+        found.scale = scale.measure(base / "scale", size, tell)
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="everything once and small, to see that it runs")
+    parser.add_argument(
+        "--only", type=_parts, default=PARTS, metavar="PART,…", help=f"some of {', '.join(PARTS)}; all by default"
+    )
+    parser.add_argument(
+        "--peers", type=lambda text: text.split(","), metavar="NAME,…", help="some of the file systems, by name"
+    )
+    parser.add_argument("--rounds", type=int, metavar="N", help=f"how often; {_ROUNDS} by default")
+    parser.add_argument("--where", type=Path, metavar="DIR", help="a directory on the disk to measure")
+    parser.add_argument("--json", type=Path, default=report.LATEST, metavar="FILE", help="where the figures go")
+    parser.add_argument("--publish", action="store_true", help="write the result into docs/performance.md")
+    return parser
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    chosen = tuple(text.split(","))
+    if unknown := [part for part in chosen if part not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no part is called {unknown[0]!r}")
+    return chosen
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The measuring stick: the leanest pyfuse3 pass-through, without an index, without ids, without anything.
 
 Inodes map to paths and descriptors in dictionaries; what fusestore takes longer than this is the price of what it does.
-`python -m bench.passthrough SOURCE MOUNTPOINT` serves until it is unmounted.
+`python -m bench.passthrough [--look] SOURCE MOUNTPOINT` serves until it is unmounted; with `--look` it waits for
+requests as fusestore does (decision 0016).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, InodeT, ModeT, ReaddirToken, RequestContext
+
+from fusestore.fuse.waiting import look_before_sleeping
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,10 +97,15 @@ class PassThrough(pyfuse3.Operations):
         try:
             if fields.update_size:
                 os.truncate(path, attr.st_size)
+            if fields.update_uid or fields.update_gid:
+                os.lchown(path, attr.st_uid if fields.update_uid else -1, attr.st_gid if fields.update_gid else -1)
             if fields.update_mode:
                 os.chmod(path, stat.S_IMODE(attr.st_mode))
-            if fields.update_mtime:
-                os.utime(path, ns=(attr.st_atime_ns, attr.st_mtime_ns), follow_symlinks=False)
+            if fields.update_atime or fields.update_mtime:
+                times = attr if fields.update_atime and fields.update_mtime else os.lstat(path)
+                accessed = attr.st_atime_ns if fields.update_atime else times.st_atime_ns
+                modified = attr.st_mtime_ns if fields.update_mtime else times.st_mtime_ns
+                os.utime(path, ns=(accessed, modified), follow_symlinks=False)
         except OSError as trouble:
             raise FUSEError(trouble.errno or errno.EIO) from None
         return self.attributes(path, inode)
@@ -127,6 +135,9 @@ class PassThrough(pyfuse3.Operations):
     async def flush(self, fh: FileHandleT) -> None:
         raise FUSEError(errno.ENOSYS)
 
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        (os.fdatasync if datasync else os.fsync)(fh)
+
     async def release(self, fh: FileHandleT) -> None:
         os.close(fh)
 
@@ -140,6 +151,14 @@ class PassThrough(pyfuse3.Operations):
         except OSError as trouble:
             raise FUSEError(trouble.errno or errno.EIO) from None
         self.drop(path)
+
+    async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        path = self.path(parent_inode, name)
+        os.symlink(target, path)
+        return self.introduce(path)
+
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
+        return os.readlink(self.paths[inode])
 
     async def mkdir(self, parent_inode: InodeT, name: bytes, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
         path = self.path(parent_inode, name)
@@ -212,10 +231,12 @@ class PassThrough(pyfuse3.Operations):
 
 
 def main() -> None:
-    source, mountpoint = sys.argv[1:]
+    *switches, source, mountpoint = sys.argv[1:]
     os.umask(0)
     options = {*pyfuse3.default_options, "fsname=passthrough", "default_permissions"}
     pyfuse3.init(PassThrough(os.fsencode(source)), mountpoint, options)
+    if switches == ["--look"]:
+        look_before_sleeping()
     try:
         trio.run(pyfuse3.main)
     finally:

@@ -42,6 +42,7 @@ class Mount(_Section, frozen=True):
 
     allow_other: Annotated[bool, Meta(description="true or false")] = False
     writeback: Annotated[bool, Meta(description="true or false")] = False
+    prefer: Annotated[tuple[str, ...], Meta(description='names of roots, such as ["fast", "big"]')] = ()
 
 
 class Control(_Section, frozen=True):
@@ -77,7 +78,15 @@ class Events(_Section, frozen=True):
 class Moves(_Section, frozen=True):
     """[moves]: the copying between roots."""
 
-    workers: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 2
+    workers: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 8
+    per_pair: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 2
+
+
+class Scrub(_Section, frozen=True):
+    """[scrub]: reading everything again now and then."""
+
+    every_days: Annotated[float, Meta(ge=0, le=36500, description="a number of days, 0 for never by itself")] = 0
+    rate: Annotated[int, Meta(ge=0, description="a number of bytes a second, 0 for no limit")] = 32 * _MIB
 
 
 class _RootTable(_Section, frozen=True):
@@ -86,6 +95,9 @@ class _RootTable(_Section, frozen=True):
     ]
     outside: Annotated[Outside | None, Meta(description='"none", "readers" or "writers"')] = None
     read_only: Annotated[bool, Meta(description="true or false")] = False
+    copies: Annotated[int, Meta(ge=1, le=16, description="a whole number from 1 to 16")] = 1
+    trash_s: Annotated[int, Meta(ge=0, le=10**9, description="a number of seconds, 0 for no trash")] = 0
+    trash_removed: Annotated[bool, Meta(description="true or false")] = False
 
 
 class RootConfig(Struct, frozen=True):
@@ -95,6 +107,9 @@ class RootConfig(Struct, frozen=True):
     path: Path  # absolute; symlinks in it are the operator's and stay
     outside: Outside
     read_only: bool = False
+    copies: int = 1  # of each file, its own place among them
+    trash_s: int = 0  # how long bytes that are not needed any more are kept; 0: not at all
+    trash_removed: bool = False  # those of removed names too, and not only what moves leave behind
 
 
 class Config(Struct, frozen=True):
@@ -107,6 +122,7 @@ class Config(Struct, frozen=True):
     index: IndexSettings
     events: Events
     moves: Moves
+    scrub: Scrub
     roots: tuple[RootConfig, ...]  # the resource roots, in the file's order
 
     @property
@@ -134,6 +150,7 @@ _SECTIONS: Final[dict[str, type[_Section]]] = {
     "index": IndexSettings,
     "events": Events,
     "moves": Moves,
+    "scrub": Scrub,
 }
 
 _DEFAULT_TOML: Final = """\
@@ -143,6 +160,7 @@ _DEFAULT_TOML: Final = """\
 # [mount]
 # allow_other = false        # let other users into the mount
 # writeback = false          # the kernel's writeback cache; only when every root has outside = "none"
+# prefer = []                # roots whose copies of a file are read rather than others, the first before the next
 
 # [control]
 # mode = "0600"              # who may use control.sock
@@ -154,10 +172,17 @@ _DEFAULT_TOML: Final = """\
 # keep = 1_000_000           # how many events a watcher can go back
 
 # [moves]
-# workers = 2                # files copied at the same time
+# workers = 8                # moves carried at the same time
+# per_pair = 2               # of those, between the same two roots
+
+# [scrub]
+# every_days = 0             # how often everything is read again and compared with its hash; 0: only when asked
+# rate = 33_554_432          # bytes a second that this may read
 
 # One table for each resource root. `path` is absolute or below this store; `outside` says who else touches its disk:
-# "none", "readers" or "writers" (the default for a root that is not below this store).
+# "none", "readers" or "writers" (the default for a root that is not below this store). `copies = 2` keeps a
+# verified copy of each of its files on another resource root. `trash_s` keeps the bytes that a move leaves behind for
+# so many seconds in the root's trash, `trash_removed = true` those of removed files too.
 [roots.main]
 path = "main"
 """
@@ -269,6 +294,11 @@ def _parse(store: Path, text: str) -> Config:
         Config,
     )
     _check_places(file, config)
+    known = [root.name for root in (*config.areas, *config.roots)]
+    for name in config.mount.prefer:
+        if name not in known:
+            there_are = ", ".join(known)
+            raise UsageError(f"{file}: mount.prefer: expected names out of {there_are}, found {_shown(name)}")
     if config.mount.writeback:
         for root in config.roots:
             if root.outside is not Outside.NONE:
@@ -328,7 +358,7 @@ def _root(file: Path, store: Path, name: str, value: object) -> RootConfig:
     outside = table.outside
     if outside is None:
         outside = Outside.NONE if _resolved(path).is_relative_to(_resolved(store)) else Outside.WRITERS
-    return RootConfig(name, path, outside, table.read_only)
+    return RootConfig(name, path, outside, table.read_only, table.copies, table.trash_s, table.trash_removed)
 
 
 def _resolved(path: Path) -> Path:

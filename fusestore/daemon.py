@@ -9,6 +9,7 @@ The log goes to standard error. SIGTERM and SIGINT unmount and end in order.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -26,9 +27,12 @@ from fusestore import config as settings
 from fusestore.errors import StartupError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fusestore.config import Config
     from fusestore.fuse.session import Session
     from fusestore.service.store import Store
+    from fusestore.service.tally import Report
 
 log = structlog.get_logger()
 
@@ -44,6 +48,15 @@ def create_store(path: Path) -> None:
     from fusestore.service.founding import create_store as create
 
     create(path)
+
+
+def rebuild_store(
+    config: Config, *, replace: bool, trust_copies: bool, dry_run: bool, progress: Callable[[int, int, str], None]
+) -> Report:
+    """Rebuild the index of a store that is not mounted; see `service.rebuilding.rebuild`."""
+    from fusestore.service.rebuilding import rebuild
+
+    return rebuild(config, replace=replace, trust_copies=trust_copies, dry_run=dry_run, progress=progress)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -80,8 +93,21 @@ def _set_up_process() -> None:
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_log_level()),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=LogFile()),  # type: ignore[arg-type]  # all that it calls
     )
+
+
+class LogFile:
+    """Standard error, for a log whose disk may be full or gone: the mount lives on without a line."""
+
+    def write(self, line: str) -> None:
+        try:
+            os.write(2, line.encode(errors="backslashreplace"))
+        except OSError:
+            pass
+
+    def flush(self) -> None:
+        """Each line is written at once."""
 
 
 def _log_level() -> int:
@@ -146,34 +172,51 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     from fusestore.control import server, systemd
     from fusestore.fuse.notices import Notices
     from fusestore.jobs import keeper
+    from fusestore.jobs.drainer import Drainer
     from fusestore.jobs.hasher import Hasher
+    from fusestore.jobs.manifests import Manifests
     from fusestore.jobs.mover import Mover
+    from fusestore.jobs.replicator import Replicator
+    from fusestore.jobs.scrubber import Scrubber
     from fusestore.service.queries import Queries
     from fusestore.service.recovery import recover
 
-    mover = Mover(store, store.config.moves.workers)
+    mover = Mover(store, store.config.moves.workers, store.config.moves.per_pair)
     hasher = Hasher(store)
+    replicator = Replicator(store)
+    drainer = Drainer(store)
     notices = Notices(store)
+    manifests = Manifests(store)
     recover(store)
-    queries = Queries(store, mountpoint, mover.running, hasher.idle, session.stop)
+    scrubber = Scrubber(store)
+    queries = Queries(store, mountpoint, mover.running, hasher.idle, scrubber, session.stop)
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, mode=store.config.socket_mode), store.socket_path, queries)
         nursery.start_soon(mover.run)
         nursery.start_soon(hasher.run)
+        nursery.start_soon(replicator.run)
+        nursery.start_soon(scrubber.run)
+        nursery.start_soon(drainer.run)
         nursery.start_soon(notices.run)
         nursery.start_soon(keeper.commit_batches, store)
         nursery.start_soon(keeper.sweep, store)
+        nursery.start_soon(keeper.destroy_replaced, store)
+        nursery.start_soon(keeper.sync_owing, store)
         nursery.start_soon(keeper.destroy_left, store)
         nursery.start_soon(keeper.watch_roots, store)
+        nursery.start_soon(manifests.run)
         nursery.start_soon(_stop_on_signal, session)
         nursery.start_soon(_feed_watchdog)
         log.info("serving", store=str(store.config.store), mountpoint=str(mountpoint), pid=os.getpid())
         nursery.start_soon(_announce, ready, mountpoint)
+        gc.freeze()  # what is here stays: looking through it again and again would hold everybody up for 10 to 30 ms
         await session.run()
         systemd.notify("STOPPING=1")
+        scrubber.halt()
         with trio.move_on_after(DRAIN_S):
             await hasher.idle()
         nursery.cancel_scope.cancel()
+    await manifests.close()
     return True
 
 

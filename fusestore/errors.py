@@ -38,6 +38,10 @@ class Gone(NotFound):
     """What this inode number stood for is gone; its name may lead to something else by now."""
 
 
+class NoMove(NotFound):
+    """There is no such move."""
+
+
 class AlreadyExists(NamespaceError):
     """The name is taken."""
 
@@ -74,6 +78,10 @@ class CrossesRoots(NamespaceError):
     """A hard link cannot join two roots."""
 
 
+class MoveRefused(NamespaceError):
+    """The move stays as it is."""
+
+
 class NoAttribute(NamespaceError):
     """No such extended attribute."""
 
@@ -90,8 +98,16 @@ class RootOffline(ReplicaError):
     """The root is offline."""
 
 
+class Covered(RootOffline):
+    """Another file system is mounted over it; what lies below cannot be reached."""
+
+
 class RootReadOnly(ReplicaError):
     """The root is read-only."""
+
+
+class RootDrained(ReplicaError):
+    """The root is being emptied, or is empty (fusestore drain), and takes nothing; `drain --stop` ends that."""
 
 
 class NoRoom(ReplicaError):
@@ -100,6 +116,22 @@ class NoRoom(ReplicaError):
 
 class Conflict(ReplicaError):
     """Something the index does not know is in the way on the disk; nothing was overwritten."""
+
+
+class UselessCopy(ReplicaError):
+    """A copy cannot be used."""
+
+
+class LastCopy(ReplicaError):
+    """This is the last good copy; --force-last gives it up, and the file with it."""
+
+
+class InUse(ReplicaError):
+    """It is being written now."""
+
+
+class Stopped(ReplicaError):
+    """The move was paused, cancelled or overtaken in the middle of it, or the daemon ends."""
 
 
 class IndexFull(ReplicaError):
@@ -148,6 +180,14 @@ class StoreError(StartupError):
     exit_code = 4
 
 
+class NewerFormat(StoreError):
+    """The store was written by a newer version."""
+
+
+class Unsound(StartupError):
+    """A rebuilt index does not hold: our bug, or its disks changed meanwhile. It is not put in place."""
+
+
 class RootUnavailable(StartupError):
     """A root of the store cannot be reached or belongs to another store."""
 
@@ -178,8 +218,11 @@ ERRNO: Final[Mapping[type[FusestoreError], int]] = {
     NotSupported: errno.EOPNOTSUPP,
     RootOffline: errno.EIO,
     RootReadOnly: errno.EROFS,
+    RootDrained: errno.EROFS,
     NoRoom: errno.ENOSPC,
     Conflict: errno.EIO,
+    LastCopy: errno.EPERM,
+    InUse: errno.EBUSY,
     IndexFull: errno.ENOSPC,
     IndexFault: errno.EROFS,
 }

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import stat
 from enum import IntEnum, StrEnum
-from typing import Final, NamedTuple, NewType
+from typing import TYPE_CHECKING, Final, NamedTuple, NewType, Self
 
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    import os
 
 InodeNo = NewType("InodeNo", int)
 RootNo = NewType("RootNo", int)
@@ -23,6 +26,7 @@ DOWNLOADS: Final = InodeNo(3)
 RESOURCES: Final = InodeNo(4)
 CONTROL_DIR: Final = InodeNo(5)
 BY_ID_DIR: Final = InodeNo(6)
+MOVES_DIR: Final = InodeNo(7)
 FIRST_INODE: Final = InodeNo(256)
 
 CONTROL_NAME: Final = b".fusestore"  # reserved: the virtual directory in the mount, the marker directory on a root
@@ -120,6 +124,39 @@ class Inode(Struct, array_like=True):
         return self.hash if self.hash_version == self.version else b""
 
 
+class ReplicaState(IntEnum):
+    """Where a further copy of a file stands."""
+
+    WANTED = 0  # to be made; there are no bytes yet
+    CURRENT = 1  # read back and compared: it holds the present content
+    STALE = 2  # it held a content that was written over since; to be refreshed
+    BAD = 3  # its bytes are gone or are not what was verified; to be made again
+
+
+class Replica(Struct, array_like=True, frozen=True):
+    """A further copy of a regular file's bytes, in the id area of a root that its place is not on."""
+
+    state: ReplicaState
+    version: int = 0  # of the content that was verified; 0: none yet
+    algorithm: str = ""
+    digest: bytes = b""
+    size: int = 0
+    verified_ns: int = 0  # when it was last read back and compared
+    backing: Backing | None = None
+    source: RootNo = RootNo(0)  # whose copy is read to make it, if that can be; 0: no matter which
+
+
+class Drain(Struct, array_like=True, frozen=True):
+    """A resource root that is being emptied, or is empty."""
+
+    uid: int  # who asked for it
+    pid: int
+    started_ns: int
+    to: tuple[RootNo, ...] = ()  # the roots that may take what is on it; none: all others
+    finished_ns: int = 0  # since when no file has been on it; 0: there are some yet
+    proof: str = ""  # what was found when it was looked through
+
+
 class RootRecord(Struct, array_like=True):
     """What the index remembers of a root; the config says where it is today."""
 
@@ -128,6 +165,16 @@ class RootRecord(Struct, array_like=True):
     uuid: bytes
     layout: Layout
     top: InodeNo  # the directory in the mount that shows it
+    doubted_ns: int = 0  # since when it is doubted, and why
+    doubt: str = ""
+
+
+class Absence(NamedTuple):
+    """Since when a root is offline, and why."""
+
+    since_ns: int
+    reason: str
+    is_doubted: bool = False  # it may be there, but is not believed (`service.doubting`)
 
 
 class Stamp(Struct, array_like=True, frozen=True):
@@ -137,6 +184,58 @@ class Stamp(Struct, array_like=True, frozen=True):
     ctime_ns: int
 
 
+class Outcome(IntEnum):
+    """What reading a file again has shown."""
+
+    SOUND = 0  # the recorded hash
+    DAMAGED = 1  # another one, and nobody has written
+    UNREADABLE = 2  # its disk cannot read it
+
+
+class Verified(Struct, array_like=True, frozen=True):
+    """The last time that a file's bytes were read from its disk and compared with the recorded hash."""
+
+    time_ns: int
+    version: int
+    root: RootNo
+    outcome: Outcome
+    found: bytes = b""  # the digest, of the algorithm of the recorded hash; b"" when it is that one, or unreadable
+
+
+class ScrubPass(Struct, array_like=True):
+    """One going through all files, to read them again; what is left of it survives a restart."""
+
+    begun_ns: int
+    root: str = ""  # only files on this root
+    rate: int = 0  # bytes a second; 0: as fast as the disks are
+    before_ns: int = 0  # only files that were verified before; 0: all
+    after: InodeNo = InodeNo(0)  # what has this number or a lower one is done
+    ended_ns: int = 0
+    checked: int = 0
+    skipped: int = 0  # no hash to compare with, open for writing, changed meanwhile, or away
+    bad: int = 0
+    read_bytes: int = 0
+
+
+class Trashed(Struct, array_like=True, frozen=True):
+    """A file in its root's trash: bytes that no name leads to, to be destroyed when their grace is over.
+
+    Its row is the decision to destroy them; only the moment is open. They are no copy of anything.
+    """
+
+    root: RootNo
+    name: bytes  # in the trash
+    inode: InodeNo  # what they were
+    id: bytes
+    path: bytes  # the last one; b"" when it is not known
+    backing: Backing
+    removed_ns: int
+    until_ns: int
+    why: str  # "moved", "removed", or "found" there without a row
+    size: int = 0
+    held_bytes: int = 0  # what its blocks take
+
+
 class FileStamp(NamedTuple):
     """What tells whether an object on a disk is still as it was: neither its bytes nor its attributes have changed."""
 
@@ -144,14 +243,21 @@ class FileStamp(NamedTuple):
     mtime_ns: int
     ctime_ns: int
 
+    @classmethod
+    def of(cls, seen: os.stat_result) -> Self:
+        """What stat(2) has just said of it."""
+        return cls(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+
 
 class MoveState(StrEnum):
     """The life of a move; `core.moves.TRANSITIONS` says what may follow what."""
 
     QUEUED = "queued"
     RUNNING = "running"
-    WAITING = "waiting"  # for a writer's close, for room, for a root, for an operator; `reason` says which
+    WAITING = "waiting"  # for room, for a root, for an operator; `reason` says which
+    PAUSED = "paused"  # by an operator, until one resumes it
     DONE = "done"
+    CANCELLED = "cancelled"  # the object got its old name back before it arrived
     SUPERSEDED = "superseded"  # the object was renamed to another root, removed or replaced before it arrived
 
 
@@ -175,6 +281,9 @@ class Move(Struct, array_like=True):
     files_done: int = 0
     bytes_total: int = 0
     bytes_done: int = 0
+    started_ns: int = 0  # when it last began to run; 0: never
+    started_bytes: int = 0  # what had been done by then
+    held_up: str = ""  # what it waited for last
 
 
 class Cause(StrEnum):

@@ -4,7 +4,7 @@
 #
 #   scripts/setup.sh            what running needs
 #   scripts/setup.sh tests      and the tools that the mounted tests put to work
-#   scripts/setup.sh bench      and the file systems that the bench compares with
+#   scripts/setup.sh bench      and the file systems that the bench compares with, and what draws its picture
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -100,15 +100,29 @@ fi
 
 # --- virtual environment ------------------------------------------------------------------------------------------------
 
-stamp=.venv/fusestore-setup
-wanted=$("$python" -c 'import sys; print(sys.version)' | cat - requirements.lock pyproject.toml scripts/setup.sh | sha256sum; pwd)
-if [[ -f $stamp && $(<"$stamp") == "$wanted" ]]; then
-    exit 0
+bring() { # bring STAMP INPUTS COMMAND...: run the command unless it has run with these files and this interpreter
+    local stamp=.venv/$1 wanted
+    wanted=$("$python" -c 'import sys; print(sys.version)' | cat - $2 scripts/setup.sh | sha256sum; pwd)
+    [[ -f $stamp && $(<"$stamp") == "$wanted" ]] && return
+    "${@:3}"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+pip() { .venv/bin/pip install -qq --disable-pip-version-check "$@"; }
+
+make_venv() {
+    say "making .venv with $version"
+    "$python" -m venv --clear .venv
+    say "installing the pinned dependencies (pyfuse3 is compiled, which takes a minute)"
+    pip --require-hashes -r requirements.lock
+    pip --no-deps --no-build-isolation --editable .
+    say "ready: .venv/bin/fusestore"
+}
+add_bench() {
+    say "installing what draws the bench's picture"
+    pip --require-hashes -r bench/requirements.lock
+}
+
+bring fusestore-setup "requirements.lock pyproject.toml" make_venv
+if [[ ${1-} == bench ]]; then
+    bring fusestore-setup-bench "bench/requirements.lock requirements.lock pyproject.toml" add_bench
 fi
-say "making .venv with $version"
-"$python" -m venv --clear .venv
-say "installing the pinned dependencies (pyfuse3 is compiled, which takes a minute)"
-.venv/bin/pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
-.venv/bin/pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
-printf '%s\n' "$wanted" >"$stamp"
-say "ready: .venv/bin/fusestore"

@@ -10,6 +10,7 @@ from fusestore.cli.options import Json, Socket, What
 from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect, find
+from fusestore.control.client import QUICK_S
 from fusestore.errors import StartupError, UsageError
 
 
@@ -28,6 +29,7 @@ def status(socket: Socket = None, json: Json = False) -> None:
             ("health", str(facts["health"])),
             ("daemon", f"pid {facts['pid']}, up {duration(facts['uptime_s'])}"),
             ("moves", ", ".join(f"{count} {state}" for state, count in moves.items())),
+            ("replicas", f"{facts['replicas']['due']} due"),
             ("watchers", str(facts["watchers"])),
             ("index", f"{index['inodes']} inodes, {index['events']} events, {size(index['size_bytes'])}"),
             ("cursor", f"epoch {index['epoch']}, seq {index['last_seq']}"),
@@ -39,7 +41,7 @@ def status(socket: Socket = None, json: Json = False) -> None:
         [
             (
                 root["name"],
-                root["state"],
+                _state(root),
                 root["layout"],
                 root["outside"],
                 size(root["free_bytes"]),
@@ -49,6 +51,19 @@ def status(socket: Socket = None, json: Json = False) -> None:
             for root in facts["roots"]
         ],
     )
+    for root in facts["roots"]:
+        if root["reason"]:
+            print(f"\nroot {root['name']} is {root['state']} since {moment(root['since_ns'])}: {root['reason']}")
+        if root["state"] == "doubted":
+            print(f"  if that is right:              fusestore root accept {root['name']}")
+            print(f"  when its disk was put right:   fusestore root retry {root['name']}")
+
+
+def _state(root: dict[str, Any]) -> str:
+    drain = root["drain"]
+    if drain is None or drain["state"] == "drained" or drain["files_left"] is None:
+        return str(root["state"]) if drain is None or drain["state"] == root["state"] else f"{root['state']}, drained"
+    return f"{root['state']}: {drain['files_left']} files, {size(drain['bytes_left'])} left"
 
 
 def stat(what: What, socket: Socket = None, json: Json = False) -> None:
@@ -69,6 +84,7 @@ def stat(what: What, socket: Socket = None, json: Json = False) -> None:
             ("state", record["state"]),
             ("version", str(record["version"])),
             ("hash", record["hash"] or ""),
+            ("verified", f"{moment(record['verified_ns'])} {record['verified']}".strip()),
             ("size", f"{record['size']} bytes"),
             ("mode", f"{record['mode'] & 0o7777:04o}"),
             ("owner", f"{record['uid']}:{record['gid']}"),
@@ -79,18 +95,40 @@ def stat(what: What, socket: Socket = None, json: Json = False) -> None:
     )
 
 
-def where(what: What, socket: Socket = None, json: Json = False) -> None:
-    """Show where an object's bytes are on disk."""
-    locations = _ask("files.where", what, socket)
+def where(
+    what: What,
+    verified: Annotated[bool, typer.Option("--verify", help="Read each copy again and compare its hash.")] = False,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Show where an object's bytes are on disk.
+
+    With --verify the exit status is 1 when a copy differs or cannot be read.
+    """
+    client, data = find(what, socket)
+    with client, progress("verifying") as report:
+        method = "files.reread" if verified else "files.where"
+        locations = client.call(method, data, progress=report, timeout_s=None if verified else QUICK_S)
     if json:
         print_json(locations)
-        return
-    print_table(
-        ("ROOT", "ROLE", "PRESENT", "SIZE", "PATH"),
-        [
-            (place["root"], place["role"], "yes" if place["present"] else "no", size(place["size"]), place["path"])
-            for place in locations
-        ],
+    else:
+        columns = ("ROOT", "ROLE", "STATE", "PRESENT", "SIZE", "VERIFIED", *(["FOUND"] if verified else []), "PATH")
+        print_table(columns, [_where_row(place) for place in locations])
+    bad = [place for place in locations if place.get("found", "ok") not in ("ok", "unknown")]
+    if bad:
+        raise StartupError(f"{len(bad)} of {len(locations)} copies differ or cannot be read")
+
+
+def _where_row(place: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        place["root"],
+        place["role"],
+        f"{place['state']}: {place['reason']}" if place["reason"] else place["state"],
+        "yes" if place["present"] else "no",
+        size(place["size"]),
+        moment(place["verified_ns"]) if place["verified_ns"] else "",
+        *([place["found"]] if "found" in place else []),
+        place["path"],
     )
 
 

@@ -8,7 +8,20 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from fusestore.cli import events, inspect, mounting, moves, store
+from fusestore.cli import (
+    draining,
+    events,
+    explain,
+    inspect,
+    mounting,
+    moves,
+    replicas,
+    roots,
+    scrub,
+    steering,
+    store,
+    trash,
+)
 from fusestore.errors import FusestoreError, StartupError
 
 if TYPE_CHECKING:
@@ -24,13 +37,35 @@ VERBS: Final[Verbs] = (
     (inspect.stat, "fusestore stat /mnt/lab/resources/main/run1.fastq"),
     (inspect.where, "fusestore where 01932f6c-7a55"),
     (inspect.history, "fusestore history /mnt/lab/uploads/removed.txt --json"),
+    (explain.explain, "fusestore explain /mnt/lab/resources/cold/run1.fastq"),
     (events.events, "fusestore events --since 120 --follow --json"),
-    (moves.moves, "cd /mnt/lab && fusestore moves"),
     (moves.wait, "mv uploads/run1 resources/cold/ && fusestore wait resources/cold/run1"),
+    (replicas.replicate, "fusestore replicate resources/hot/run7 --to cold --wait"),
+    (replicas.drop, "fusestore drop resources/hot/run7 --from hot"),
+    (draining.drain, "fusestore drain hot --plan && fusestore drain hot --wait"),
     (inspect.verify, "fusestore verify --root cold"),
+    (scrub.scrub, "cd /mnt/lab && fusestore scrub --root cold --rate 50000000"),
     (store.check, "fusestore umount /mnt/lab && fusestore check /srv/store"),
+    (store.rebuild, "fusestore rebuild /srv/store --dry-run"),
 )
-ROOT_VERBS: Final[Verbs] = ((store.add, "fusestore root add /srv/store cold /media/tape1 --outside none"),)
+MOVE_VERBS: Final[Verbs] = (
+    (moves.list_moves, "fusestore moves list --all --limit 20"),
+    (moves.show, "fusestore moves show resources/cold/run1"),
+    (steering.pause, "fusestore moves pause --all"),
+    (steering.resume, "fusestore moves resume 3"),
+    (steering.retry, "fusestore moves retry --all"),
+    (steering.cancel, "fusestore moves cancel resources/cold/run1"),
+)
+ROOT_VERBS: Final[Verbs] = (
+    (store.add, "fusestore root add /srv/store cold /media/tape1 --outside none"),
+    (roots.accept, "fusestore root accept cold --socket /srv/store/control.sock"),
+    (roots.retry, "mount /media/tape1 && fusestore root retry cold --socket /srv/store/control.sock"),
+)
+TRASH_VERBS: Final[Verbs] = (
+    (trash.list_trash, "cd /mnt/lab && fusestore trash list --root cold"),
+    (trash.empty, "cd /mnt/lab && fusestore trash empty"),
+    (trash.restore, "fusestore trash restore 01932f6c-7a55 /mnt/lab/resources/cold/back.fastq"),
+)
 
 
 def main() -> int:
@@ -57,10 +92,16 @@ def main() -> int:
 def _assembled() -> typer.Typer:
     app = _app("One mounted tree over several disks: files with ids, hashes and events, moved by plain mv.")
     _add(app, VERBS)
-    root = _app("Declare the storage places of a store.")
-    root.callback()(lambda: None)  # keeps `add` a verb of its own although it is the only one
+    move = _app(moves.moves.__doc__ or "")
+    move.callback(invoke_without_command=True, epilog="Example:  cd /mnt/lab && fusestore moves")(moves.moves)
+    _add(move, MOVE_VERBS)
+    app.add_typer(move, name="moves")
+    root = _app("Declare the storage places of a store, and answer for one that is doubted.")
     _add(root, ROOT_VERBS)
     app.add_typer(root, name="root")
+    kept = _app("What moves have left behind, and was removed, until its time is over.")
+    _add(kept, TRASH_VERBS)
+    app.add_typer(kept, name="trash")
     return app
 
 
@@ -76,7 +117,8 @@ def _app(text: str) -> typer.Typer:
 
 def _add(app: typer.Typer, verbs: Sequence[tuple[Callable[..., None], str]]) -> None:
     for verb, example in verbs:
-        app.command(epilog=f"Example:  {example}")(verb)
+        name = verb.__name__.removesuffix("_moves").removesuffix("_trash").replace("_", "-")
+        app.command(name, epilog=f"Example:  {example}")(verb)
 
 
 def _complain(text: str, status: int) -> int:

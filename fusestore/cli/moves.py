@@ -1,44 +1,61 @@
-"""The verbs for bytes on their way between roots: moves, wait."""
+"""The verbs that look at bytes on their way between roots: moves, moves list, moves show, wait."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from fusestore.cli.options import Json, Socket
-from fusestore.cli.output import duration, print_json, print_table, size
+from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect, find
 from fusestore.errors import StartupError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fusestore.control.client import Client
 
 PAGE: Final = 1000
+LONGEST_S: Final = 1e9
 _WELL: Final = ("done", "superseded")
+
+All = Annotated[bool, typer.Option("--all", help="Those that are over, too.")]
+Limit = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="Only the newest N.  [default: all; 1000 with --all]")
+]
+Move = Annotated[str, typer.Argument(metavar="MOVE|PATH|ID", help="A move's number, or what is on its way.")]
 
 
 def moves(
-    everything: Annotated[bool, typer.Option("--all", help="Those that are over, too.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Only the newest N.  [default: all; 1000 with --all]")
-    ] = None,
+    context: typer.Context,
+    everything: All = False,
+    limit: Limit = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
-    """Running moves with progress and time left, in the order they were begun."""
+    """List what is on its way; with a verb, show it, pause it, resume it, take it back."""
+    if context.invoked_subcommand is None:
+        list_moves(everything, limit, socket, json)
+        return
+    for name in ("everything", "limit", "socket", "json"):
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"options go behind the verb: fusestore moves {context.invoked_subcommand} …")
+
+
+def list_moves(everything: All = False, limit: Limit = None, socket: Socket = None, json: Json = False) -> None:
+    """List running moves, with progress and time left.
+
+    In the order they were begun.
+    """
     with connect(socket) as client:
         found = _newest(client, everything, limit or (PAGE if everything else sys.maxsize))
     if json:
-        print_json([{**move, "eta_s": eta_s(move)} for move in found])
+        print_json(found)
     elif found:
-        _print(found)
+        print_moves(found)
     else:
         print("nothing is on its way")
 
@@ -57,26 +74,61 @@ def _newest(client: Client, everything: bool, limit: int) -> list[dict[str, Any]
     return found[::-1]
 
 
+def show(what: Move, socket: Socket = None, json: Json = False) -> None:
+    """Show one move: how far it is, what it waits for, who began it.
+
+    Of an object that is at rest, the last move that it had.
+    """
+    client, data = named(what, socket)
+    with client:
+        move = client.call("moves.get", data)
+    if json:
+        print_json(move)
+        return
+    percent = f" ({100 * move['bytes_done'] // move['bytes_total']} %)" if move["bytes_total"] else ""
+    print_facts(
+        [
+            ("move", str(move["number"])),
+            ("state", move["state"]),
+            ("reason", move["reason"]),
+            ("path", move["path"]),
+            ("from", f"{move['source']}: {move['old_path']}"),
+            ("to", move["target"]),
+            ("files", f"{move['files_done']} of {move['files_total']}"),
+            ("bytes", f"{size(move['bytes_done'])} of {size(move['bytes_total'])}{percent}"),
+            ("left", duration(move["eta_s"])),
+            ("begun", f"{moment(move['created_ns'])} by uid {move['uid']}, pid {move['pid']}"),
+            ("ended", moment(move["finished_ns"])),
+            ("id", move["id"]),
+        ]
+    )
+
+
+def named(what: str, socket: str | None) -> tuple[Client, dict[str, str | int]]:
+    """The daemon of a MOVE|PATH|ID argument, and what it names there, as requests take it."""
+    if what.isdecimal() and len(what) < 8 and not os.path.lexists(what):
+        return connect(socket), {"move": int(what)}
+    client, data = find(what, socket)
+    return client, {**data}
+
+
 def wait(
     what: Annotated[str | None, typer.Argument(metavar="PATH|ID|MOVE", help="What to wait for.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Wait for everything.")] = False,
-    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="Give up after this long.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="Give up after this long.")] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
     """Block until moves are over.
 
-    Content is finalized then, too. Exit status 1 when a move waits for an operator, or when --timeout has passed.
+    Content is finalized then, too, and replicas are made. Exit status 1 when a move or replica waits for an operator,
+    or when --timeout has passed.
     """
     if (what is None) != everything:
         raise UsageError("give a path, an id, a move's number, or --all")
-    data: Mapping[str, str | int] = {}
-    if what is None:
-        client = connect(socket)
-    elif what.isdecimal() and len(what) < 8 and not os.path.lexists(what):
-        client, data = connect(socket), {"move": int(what)}
-    else:
-        client, data = find(what, socket)
+    if timeout is not None and not timeout < LONGEST_S:
+        raise UsageError(f"--timeout {timeout} is no number of seconds that a wait can take")
+    client, data = (connect(socket), {}) if what is None else named(what, socket)
     try:
         with client, progress("moving") as report:
             result = client.call("moves.wait", data, progress=report, timeout_s=timeout)
@@ -86,21 +138,21 @@ def wait(
     if json:
         print_json(result)
     elif stuck:
-        _print(stuck)
+        print_moves(stuck)
+    held = result["replicas"]
+    if held and not json:
+        print_table(("PATH", "ROOT", "REASON"), [(each["path"], each["root"], each["reason"]) for each in held])
+    cancelled = sum(move["state"] == "cancelled" for move in stuck)
+    if cancelled:
+        raise StartupError(f"{cancelled} of {len(result['moves'])} moves were cancelled")
     if stuck:
         raise StartupError(f"{len(stuck)} of {len(result['moves'])} moves are held up until the reason has passed")
+    if held:
+        raise StartupError(f"{len(held)} replicas are not made until the reason has passed")
 
 
-def eta_s(move: dict[str, Any]) -> float | None:
-    """The seconds a running move still needs at the speed it has had so far; None when that cannot be told."""
-    done, total = move["bytes_done"], move["bytes_total"]
-    elapsed = time.time() - move["created_ns"] / 1e9
-    if move["state"] != "running" or not 0 < done <= total or elapsed <= 0:
-        return None
-    return float((total - done) * elapsed / done)
-
-
-def _print(found: list[dict[str, Any]]) -> None:
+def print_moves(found: list[dict[str, Any]]) -> None:
+    """A table, a line for each."""
     print_table(
         ("MOVE", "STATE", "FROM", "TO", "FILES", "BYTES", "LEFT", "PATH", "REASON"),
         [
@@ -111,7 +163,7 @@ def _print(found: list[dict[str, Any]]) -> None:
                 move["target"],
                 f"{move['files_done']}/{move['files_total']}",
                 f"{size(move['bytes_done'])} of {size(move['bytes_total'])}",
-                duration(eta_s(move)),
+                duration(move["eta_s"]),
                 move["path"],
                 move["reason"],
             )

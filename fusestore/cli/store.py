@@ -1,20 +1,24 @@
-"""The verbs for a store that need no daemon: init, root add, check."""
+"""The verbs for a store that need no daemon: init, root add, check, rebuild."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
+from msgspec import structs
 
 from fusestore import config
 from fusestore.cli.options import Json, Store
-from fusestore.cli.output import print_json, print_table
+from fusestore.cli.output import print_json, print_table, readable
+from fusestore.cli.progress import progress
 from fusestore.control.client import Client
 from fusestore.control.locate import locate
-from fusestore.errors import NoDaemon, UsageError
+from fusestore.errors import NoDaemon, RootUnavailable, StoreError, UsageError
 from fusestore.model import Outside
+from fusestore.roots.marker import MarkerDamaged, claimant
 
 
 def init(store: Store, json: Json = False) -> None:
@@ -25,6 +29,8 @@ def init(store: Store, json: Json = False) -> None:
     from fusestore.daemon import create_store
 
     path = Path(os.path.abspath(store))
+    if locate(path) is not None:
+        raise StoreError(f"{path} lies inside a mount of fusestore itself; a store must be a directory on a disk")
     create_store(path)
     if json:
         print_json({"store": str(path)})
@@ -39,6 +45,9 @@ def add(
     outside: Annotated[
         Outside | None, typer.Option(help="Who else touches DIR.  [default: none inside STORE, otherwise writers]")
     ] = None,
+    take: Annotated[
+        bool, typer.Option("--take", help="Though another store claims DIR; then mount with --take.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Declare a resource root at DIR.
@@ -48,6 +57,12 @@ def add(
     path = Path(os.path.abspath(directory))
     if locate(path) is not None:
         raise UsageError(f"{path} lies inside a mount of fusestore itself; a root must be a directory on a disk")
+    if not take:
+        other = _claimant(path)
+        if other is not None and other != _claimant(config.load(Path(store)).areas[0].path):
+            raise RootUnavailable(
+                f"{path} belongs to another store ({other}); --take takes it over, here and at the mount"
+            )
     settings = config.add_root(Path(store), name, path, outside)
     added = next(root for root in settings.roots if root.name == name)
     mounted = _is_mounted(settings)
@@ -57,6 +72,14 @@ def add(
         print(f"declared root {name} at {path} (outside: {added.outside.value})")
         if mounted:
             print("the store is mounted: the root shows at its next mount")
+
+
+def _claimant(directory: Path) -> UUID | None:
+    """The store that claims a root's directory; None where nobody has, or nobody can tell."""
+    try:
+        return claimant(directory)
+    except (OSError, MarkerDamaged):
+        return None
 
 
 def _is_mounted(settings: config.Config) -> bool:
@@ -92,3 +115,46 @@ def check(store: Store, json: Json = False) -> None:
         print(f"{settings.store}: all invariants of the index hold ({rows}); `fusestore verify` compares the disks")
     if violations:
         raise typer.Exit(1)
+
+
+def rebuild(
+    store: Store,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be found; change nothing.")] = False,
+    trust_copies: Annotated[
+        bool,
+        typer.Option("--trust-copies", help="After a restore by cp -a or rsync -X: a copy is what its label says."),
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Though the present index is sound; it is kept beside.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Rebuild the index of an unmounted store from its roots.
+
+    Ids, inode numbers, paths, hashes and links come back; history and events do not. The old index is kept beside.
+    """
+    from fusestore.daemon import rebuild_store
+
+    settings = config.load(Path(store))
+    with progress("rebuilding") as show:
+        report = rebuild_store(settings, replace=replace, trust_copies=trust_copies, dry_run=dry_run, progress=show)
+    if json:
+        roots = [structs.asdict(root) for root in report.roots]
+        told = [{"root": root, "what": what, "path": os.fsdecode(path)} for root, what, path in report.told]
+        kept = str(report.kept) if report.kept is not None else None
+        print_json({"dry_run": dry_run, "roots": roots, "told": told, "moves": report.moves, "kept": kept})
+        return
+    names = report.roots[0].__struct_fields__
+    shown = [name for name in names if name == "name" or any(getattr(root, name) for root in report.roots)]
+    columns = ["ROOT" if name == "name" else name.replace("_", " ").upper() for name in shown]
+    print_table(columns, [[str(getattr(root, name)) for name in shown] for root in report.roots])
+    for root, what, path in report.told:
+        print(readable(f"{what}: {root}: {os.fsdecode(path)}"))
+    if any(root.copies for root in report.roots) and not trust_copies:
+        print("copies got new ids; if they are a restored disk, see --trust-copies")
+    if report.moves:
+        print(f"{report.moves} moves begin again at the next mount")
+    if dry_run:
+        print("nothing was changed")
+    elif report.kept is not None:
+        print(f"the old index is kept as {report.kept}")

@@ -53,6 +53,8 @@ def find(what: str, given: str | None) -> Target:
         UsageError: it is neither inside a mount nor an id.
         NoDaemon: its daemon does not answer.
     """
+    if not what:
+        raise UsageError("an empty PATH names nothing")
     path = Path(os.path.abspath(what))
     looks_like_id = _ID.fullmatch(what) is not None
     if looks_like_id and not os.path.lexists(path):

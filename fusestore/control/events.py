@@ -4,6 +4,9 @@ A watcher is a cursor into the log, nothing else: it is fed in batches as fast a
 holds no memory and no transaction and delays nobody. The stream goes on only as long as each event after the cursor is
 in the log; otherwise it ends with a stop message, and the watcher must look at the tree before it listens again.
 
+How far moves are is no event (docs/moves.md): it goes to those who ask for it, beside the log, and is left out while
+they are behind.
+
 A cursor survives when the event it names is still there under the same epoch, or the log begins right behind it:
 
     since = first_seq - 1 … last_seq, event(since).epoch = epoch     goes on
@@ -20,7 +23,7 @@ import trio
 from msgspec import Meta
 
 from fusestore.control.methods import Arguments, Call, Method
-from fusestore.control.protocol import encode_broadcast, encode_stopped
+from fusestore.control.protocol import encode_broadcast, encode_progress_of_move, encode_stopped
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 BATCH: Final = 256  # events read at once; well below a full outbox
 LIST_MAX: Final = 10_000
+PROGRESS_S: Final = 0.3
+COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth another line
 
 Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
@@ -41,10 +46,14 @@ class Since(Arguments, forbid_unknown_fields=True):
 
 
 class Cursor(Arguments, forbid_unknown_fields=True):
-    """The last event the watcher has seen; without `since`, only what comes from now on."""
+    """The last event the watcher has seen; without `since`, only what comes from now on.
+
+    With `progress`, how far moves are, too.
+    """
 
     since: Seq | None = None
     epoch: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
+    progress: bool = False
 
 
 def why_lost(queries: Queries, since: int, epoch: int | None = None) -> str:
@@ -85,11 +94,25 @@ class Feed:
             scope.cancel()
         return scope is not None
 
-    def start(self, since: int, reason: str) -> None:
+    def start(self, since: int, reason: str, *, progress: bool = False) -> None:
         """Feed the events after `since`; with a `reason` why they are missing, say that and no more."""
         self.stop()
         self._scope = trio.CancelScope()
         self._nursery.start_soon(self._follow, since, reason, self._scope)
+        if progress and not reason:
+            self._nursery.start_soon(self._tell_progress, self._scope)
+
+    async def _tell_progress(self, subscription: trio.CancelScope) -> None:
+        """How far the moves are that go on, as long as the subscription lasts."""
+        said: dict[int, dict[str, Any]] = {}
+        while self._scope is subscription:
+            now = {move["number"]: move for move in self._queries.progress()}
+            for number, move in now.items():
+                counts = {name: move[name] for name in COUNTS}
+                if said.get(number) != counts and self._outbox.offer(encode_progress_of_move(move)):
+                    said[number] = counts
+            said = {number: counts for number, counts in said.items() if number in now}
+            await trio.sleep(PROGRESS_S)
 
     async def _follow(self, since: int, reason: str, scope: trio.CancelScope) -> None:
         with scope:
@@ -122,7 +145,8 @@ def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
     """Broadcast every event after `since`, each once: first those in the log, then each as it happens."""
     since = call.queries.last_seq if cursor.since is None else cursor.since
     call.feed.stop()
-    call.then = partial(call.feed.start, since, why_lost(call.queries, since, cursor.epoch))
+    reason = why_lost(call.queries, since, cursor.epoch)
+    call.then = partial(call.feed.start, since, reason, progress=cursor.progress)
     return _ends(call.queries)
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from fusestore.control.methods import Arguments, Call, Method, Role
+from fusestore.control.methods import Arguments, Call, Method, Role, failure
 from fusestore.errors import ControlError
+
+if TYPE_CHECKING:
+    from fusestore.service.asking import Answer
+
+_ANSWER: Final = ("code", "errno", "text")
 
 
 class What(Arguments, forbid_unknown_fields=True):
@@ -41,7 +46,8 @@ def one_of(path: str | None, id: str | None) -> str | None:
     return what
 
 
-def _required(what: What) -> str:
+def required(what: What) -> str:
+    """The same where one must be given."""
     chosen = one_of(what.path, what.id)
     if chosen is None:
         raise ControlError("bad_data", "data: path or id is missing", '{"path": "uploads/data.json"}')
@@ -50,17 +56,34 @@ def _required(what: What) -> str:
 
 def get(call: Call, what: What) -> dict[str, Any]:
     """The record of an object: id, names, attributes, version, hash, state, root."""
-    return call.queries.record(call.queries.find(_required(what)))
+    return call.queries.record(call.queries.find(required(what)))
 
 
 def where(call: Call, what: What) -> list[dict[str, Any]]:
     """Every location of an object's bytes."""
-    return call.queries.locations(call.queries.find(_required(what)))
+    return call.queries.locations(call.queries.find(required(what)))
+
+
+async def reread(call: Call, what: What) -> list[dict[str, Any]]:
+    """The same after each copy was read again: `found` says what came of it."""
+    return await call.queries.reread(call.queries.find(required(what)), call.report)
 
 
 def history(call: Call, what: What) -> list[dict[str, Any]]:
     """Everything that ever happened to an object, oldest first; also to one that was removed."""
-    return call.queries.history(_required(what))
+    return call.queries.history(required(what))
+
+
+async def explain(call: Call, what: What) -> dict[str, Any]:
+    """Why an object is where it is, why it cannot move or go, and what rm, mv and a writer would be told now."""
+    explanation, answers = await call.queries.explain(required(what))
+    return {**explanation, "answers": [_answered(answer) for answer in answers]}
+
+
+def _answered(answer: Answer) -> dict[str, Any]:
+    refused = failure(answer.refusal, f"files.explain {answer.call}") if answer.refusal is not None else None
+    told = (refused.code, refused.errno, refused.text) if refused is not None else ("ok", 0, "")
+    return {"call": answer.call, "root": answer.root, "ok": refused is None, **dict(zip(_ANSWER, told, strict=True))}
 
 
 async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
@@ -71,6 +94,8 @@ async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
 METHODS: Final = {
     "get": Method(get, What),
     "where": Method(where, What),
+    "reread": Method(reread, What, Role.OPERATOR),
     "history": Method(history, What),
+    "explain": Method(explain, What),
     "verify": Method(verify, VerifyWhat, Role.OPERATOR),
 }

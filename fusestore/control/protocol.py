@@ -150,6 +150,11 @@ def encode_broadcast(event: Mapping[str, Any]) -> bytes:
     )
 
 
+def encode_progress_of_move(move: Mapping[str, Any]) -> bytes:
+    """How far a move is: no event, so without a place in the log."""
+    return _line({"operation": "update", "collectionName": "moves", "data": {"kind": "move-progress", **move}})
+
+
 def encode_stopped(reason: str, snapshot_seq: int, epoch: int) -> bytes:
     """The stream ends here because events are missing: look at the tree, then listen again from `snapshot_seq`."""
     stopped = {"lost": True, "reason": reason, "snapshotSeq": snapshot_seq, "epoch": epoch}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fusestore.control import dispatcher, events, files, moves, roots
+from fusestore.control import copies, dispatcher, events, files, moves, roots, scrub, trash
 
 if TYPE_CHECKING:
     from fusestore.control.methods import Table
 
 COLLECTIONS: Final[Table] = {
     "dispatcher": dispatcher.METHODS,
-    "files": files.METHODS,
+    "files": {**files.METHODS, **copies.METHODS},
     "roots": roots.METHODS,
     "moves": moves.METHODS,
+    "scrub": scrub.METHODS,
+    "trash": trash.METHODS,
     "events": events.METHODS,
 }

@@ -2,18 +2,22 @@
 
 Every change to a disk goes decide -> effect -> settle. The intent is what `decide` leaves in the index: enough to
 tell, by looking at the disk after a crash, whether the effect happened, and enough to finish it if so. One struct per
-kind of effect; the tag is what the index stores. Plain data: the use cases in `service` carry them out.
+kind of effect; the tag is what the index stores. Plain data: the use cases in `service` carry them out. `done` says
+that the effect is recorded, and the intent kept until no power cut can take it from the disk (`service.syncing`).
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
 
-from fusestore.model import Backing, FileStamp, InodeNo, MoveNo, RootNo, Spot
+from fusestore.model import Backing, FileStamp, InodeNo, MoveNo, RootNo, Spot, Trashed
 
 
 class Create(Struct, tag="create", frozen=True):
-    """A file, directory, symlink or special file appears at `spot` under the name (`parent`, `name`)."""
+    """A file, directory, symlink or special file appears at `spot` under the name (`parent`, `name`).
+
+    With `trash` it comes from there.
+    """
 
     inode: InodeNo
     id: bytes
@@ -25,6 +29,7 @@ class Create(Struct, tag="create", frozen=True):
     gid: int
     rdev: int = 0
     target: bytes = b""
+    trash: Trashed | None = None
 
 
 class Link(Struct, tag="link", frozen=True):
@@ -39,13 +44,17 @@ class Link(Struct, tag="link", frozen=True):
 
 
 class Remove(Struct, tag="remove", frozen=True):
-    """The name (`parent`, `name`) goes, and the disk objects at `spots` (a directory may lie on several roots)."""
+    """The name (`parent`, `name`) goes, and the disk objects at `spots` (a directory may lie on several roots).
+
+    With `trash` the first of them goes there.
+    """
 
     inode: InodeNo
     parent: InodeNo
     name: bytes
     spots: tuple[Spot, ...]
     backing: Backing | None
+    trash: Trashed | None = None
 
 
 class Rename(Struct, tag="rename", frozen=True):
@@ -64,6 +73,7 @@ class Rename(Struct, tag="rename", frozen=True):
     backing: Backing
     replaced: InodeNo = InodeNo(0)
     exchange: bool = False
+    done: bool = False
 
 
 class Relocate(Struct, tag="relocate", frozen=True):
@@ -78,16 +88,22 @@ class Relocate(Struct, tag="relocate", frozen=True):
     spot: Spot
     backing: Backing
     keep: bool = False
+    done: bool = False
 
 
 class Discard(Struct, tag="discard", frozen=True):
-    """Bytes that no name leads to any more, at `spots`; the decision to destroy them is already durable."""
+    """Bytes that no name leads to any more, at `spots`; the decision to destroy them is already durable.
+
+    With `trash` they lie there until their time has come.
+    """
 
     inode: InodeNo
     id: bytes
     spots: tuple[Spot, ...]
     backing: Backing | None
     directory: bool = False
+    done: bool = False
+    trash: Trashed | None = None
 
 
 class Attributes(Struct, tag="attributes", frozen=True):
@@ -124,6 +140,22 @@ class Arrive(Struct, tag="arrive", frozen=True):
     algorithm: str = ""
     digest: bytes = b""  # verified on the copy; b"" for what has no content
     stamp: FileStamp | None = None  # of the original, as it was copied; None for what was only in the index
+    done: bool = False
 
 
-Intent = Create | Link | Remove | Rename | Relocate | Discard | Attributes | Writing | Skeleton | Arrive
+class Replicate(Struct, tag="replicate", frozen=True):
+    """A verified copy leaves a root's incoming area for its id area, in place of an older one if there is one."""
+
+    inode: InodeNo
+    id: bytes
+    root: RootNo
+    staged: bytes  # name in the incoming area
+    version: int
+    size: int
+    algorithm: str
+    digest: bytes
+    backing: Backing  # of the staged copy
+    done: bool = False
+
+
+Intent = Create | Link | Remove | Rename | Relocate | Discard | Attributes | Writing | Skeleton | Arrive | Replicate

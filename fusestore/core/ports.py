@@ -49,6 +49,7 @@ class Driver(Protocol):
     layout: Layout
     outside: Outside
     online: bool
+    is_open: bool  # its descriptors are; it may be offline all the same
     read_only: bool
     device: int  # st_dev; two roots with the same can rename(2) between each other
     top: int  # descriptor of the root directory
@@ -61,8 +62,10 @@ class Driver(Protocol):
     def open_dir(self, parent: int, name: bytes) -> int: ...
     def close_dir(self, directory: int) -> None: ...
     def list(self, directory: int) -> Iterator[bytes]: ...  # its names, in no order
+    def count(self, limit: int) -> int: ...  # objects on its disk, but for the daemon's own; at most `limit`
     def id_area(self, id: bytes) -> tuple[int, bytes]: ...  # (descriptor, name) under which `id` lies in the id area
     def incoming(self) -> int: ...  # descriptor of the directory where copies are staged
+    def trash(self) -> int: ...  # descriptor of the directory where bytes wait for their end
 
     # looking
     def stat(self, directory: int, name: bytes) -> os.stat_result: ...
@@ -93,7 +96,10 @@ class Driver(Protocol):
     def listxattr(self, directory: int, name: bytes) -> Sequence[bytes]: ...
     def removexattr(self, directory: int, name: bytes, attribute: bytes) -> None: ...
 
-    def close(self) -> None: ...  # give the root up
+    def twin(self) -> Driver: ...  # the same root, closed, for a look at it that nobody else shares
+    def detach(self) -> None: ...  # offline, and its disk given back
+    def reopen(self) -> None: ...  # after `detach`; RootUnavailable when it is not there, or not ours any more
+    def close(self) -> None: ...  # give the root up for good
 
     # durability
     failed_syncs: int  # the kernel tells of bytes that it could not write only once, to whoever asks first

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, InodeT, RequestContext, SetattrFields
 
-from fusestore.errors import AlreadyExists, Gone, NameTooLong, NotADirectory, NotFound
+from fusestore.errors import AlreadyExists, Gone, NameTooLong, NotADirectory, NotFound, ReplicaError
 from fusestore.fuse.attributes import Answers
 from fusestore.fuse.boundary import Complaints, handler
 from fusestore.fuse.listings import Listing
-from fusestore.fuse.virtual import Virtual, is_virtual
-from fusestore.model import BY_ID_DIR, MOUNT_ROOT, NAME_MAX, InodeNo, Owner
-from fusestore.service import adopting, attributes, creating, looking, removing, renaming, writing, xattrs
+from fusestore.fuse.virtual import Virtual, is_virtual, is_volatile
+from fusestore.model import MOUNT_ROOT, NAME_MAX, InodeNo, Owner
+from fusestore.service import attributes, creating, looking, refreshing, removing, renaming, writing, xattrs
 from fusestore.service.looking import Seen
 from fusestore.service.space import space
 
@@ -61,10 +61,7 @@ class Operations(pyfuse3.Operations):
         if is_virtual(parent) or parent == MOUNT_ROOT:
             seen = self._virtual.lookup(parent, name)
             if seen is not None:
-                entry = self._answers.entry(seen)
-                if parent == BY_ID_DIR:
-                    entry.entry_timeout = entry.attr_timeout = 0.0
-                return entry
+                return self._entry(seen)
         if len(name) > NAME_MAX:
             raise NameTooLong(name[:32])
         try:
@@ -73,6 +70,12 @@ class Operations(pyfuse3.Operations):
             if looking.is_complete(self._store, parent):
                 return self._answers.no_such_name
             raise
+
+    def _entry(self, seen: Seen) -> EntryAttributes:
+        entry = self._answers.entry(seen)
+        if is_volatile(seen.inode.number):
+            entry.entry_timeout = entry.attr_timeout = 0.0
+        return entry
 
     def _dot(self, number: InodeNo, name: bytes) -> Seen:
         if name == b".." and number != MOUNT_ROOT:
@@ -105,7 +108,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         number = InodeNo(inode)
         if is_virtual(number):
-            return self._answers.entry(self._virtual.see(number))
+            return self._entry(self._virtual.see(number))
         try:
             return self._answers.entry(looking.getattr(self._store, number))
         except Gone:
@@ -128,7 +131,10 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self._answers.entry(attributes.setattr(self._store, number, wanted, _owner(ctx)))
+        if wanted.size is None:
+            return self._answers.entry(attributes.setattr(self._store, number, wanted, _owner(ctx)))
+        async with writing.cut_before(self._store, number, wanted.size):
+            return self._answers.entry(attributes.setattr(self._store, number, wanted, _owner(ctx)))
 
     @handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
@@ -220,10 +226,17 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def open(self, inode: InodeT, flags: int, ctx: RequestContext) -> FileInfo:
-        return self._open(InodeNo(inode), flags, _owner(ctx))
+        number = InodeNo(inode)
+        if is_virtual(number):
+            if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+                self._virtual.refuse(number)
+            return FileInfo(fh=FileHandleT(self._virtual.open(number)), direct_io=True)  # whatever size was told
+        if not flags & os.O_TRUNC:
+            return self._open(number, flags, _owner(ctx))
+        async with writing.cut_before(self._store, number, 0):
+            return self._open(number, flags, _owner(ctx))
 
     def _open(self, number: InodeNo, flags: int, owner: Owner) -> FileInfo:
-        self._virtual.refuse(number)
         truncate = bool(flags & os.O_TRUNC)
         write = truncate or flags & os.O_ACCMODE != os.O_RDONLY
         fresh = writing.is_unchanged(self._store, number)
@@ -234,6 +247,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        if self._virtual.is_page(fh):
+            return self._virtual.read(fh, off, size)
         return await writing.read(self._store, fh, size, off)  # type: ignore[return-value]  # any buffer will do
 
     @handler
@@ -247,11 +262,15 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def release(self, fh: FileHandleT) -> None:
-        writing.release(self._store, fh)
+        if self._virtual.is_page(fh):
+            self._virtual.release(fh)
+        else:
+            writing.release(self._store, fh)
 
     @handler
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await writing.sync(self._store, fh, data_only=datasync)
+        if not self._virtual.is_page(fh):
+            await writing.sync(self._store, fh, data_only=datasync)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -264,7 +283,7 @@ class Operations(pyfuse3.Operations):
         else:
             if not looking.getattr(self._store, number).inode.is_dir:
                 raise NotADirectory(number)
-            await adopting.refresh(self._store, number)
+            await refreshing.refresh(self._store, number)
         fh = self._next_listing
         self._next_listing += 1
         self._listings[fh] = Listing(self._store, number, self._parent(number), fixed)
@@ -274,20 +293,29 @@ class Operations(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """+1 lookup for every entry but "." and "..", as far as the kernel takes them"""
         listing = self._listings[fh]
-        for offset, name, number in listing.entries(start_id):
+        store, directory = self._store, listing.number
+        virtual = is_virtual(directory)
+        disk = None if virtual else looking.disk_of(store, directory)
+        for offset, name, listed in listing.entries(start_id):
+            counts = not virtual and name not in (b".", b"..")
+            number = store.index.dentry(directory, name) if counts else listed  # it may be another's by now, or gone
+            if number is None:
+                continue
             try:
-                if is_virtual(number):
+                if counts:
+                    seen = looking.see_name(store, directory, name, number, disk)
+                elif is_virtual(number):
                     seen = self._virtual.see(number)
-                elif name in (b".", b".."):
-                    seen = looking.getattr(self._store, number)
                 else:
-                    seen = looking.lookup(self._store, listing.number, name)
+                    seen = looking.getattr(store, number)
             except (NotFound, FileNotFoundError):
                 continue
-            if not pyfuse3.readdir_reply(token, name, self._answers.entry(seen), offset):
+            except (ReplicaError, OSError):  # one that cannot be looked at is there all the same
+                seen = looking.last_seen(store, number)
+            if not pyfuse3.readdir_reply(token, name, self._entry(seen), offset):
                 break
-            if name not in (b".", b"..") and not is_virtual(number):
-                self._store.lookups[seen.inode.number] += 1
+            if counts:
+                store.lookups[seen.inode.number] += 1
 
     @handler
     async def releasedir(self, fh: FileHandleT) -> None:

@@ -1,9 +1,11 @@
 """`.fusestore`: the directory at the mountpoint's top that is not on any disk and not listed.
 
     .fusestore/by-id/<uuid>    a symlink to a present path of that id
+    .fusestore/moves/<number>  how far a move is, as text; those that are not over are listed
 
 Symlinks, because one node under two paths would bypass the rights of directories and break `cwd`. Their targets
-change with every rename, so the kernel may not remember them.
+change with every rename, and moves go on, so the kernel may not remember them. A move's page is made when it is
+opened; who made the move may read it.
 """
 
 from __future__ import annotations
@@ -14,21 +16,29 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from fusestore.errors import NotFound, Protected
-from fusestore.model import BY_ID_DIR, CONTROL_DIR, CONTROL_NAME, MOUNT_ROOT, Inode, InodeNo
+from fusestore.errors import IsADirectory, NotFound, Protected
+from fusestore.model import BY_ID_DIR, CONTROL_DIR, CONTROL_NAME, MOUNT_ROOT, MOVES_DIR, Inode, InodeNo, Move, MoveNo
+from fusestore.service import move_text, moving
 from fusestore.service.looking import Seen
 
 if TYPE_CHECKING:
     from fusestore.service.store import Store
 
 BY_ID_NAME: Final = b"by-id"
+MOVES_NAME: Final = b"moves"
 LINK_BIT: Final = 1 << 62  # the symlink to inode N is node N with this bit; no counter gets that far
+MOVE_BIT: Final = 1 << 61  # the page of move N is node N with this bit
 UP: Final = b"../../"
 
 
 def is_virtual(number: int) -> bool:
     """Whether a node is one of these, not one of the index's."""
-    return number in (CONTROL_DIR, BY_ID_DIR) or bool(number & LINK_BIT)
+    return number in (CONTROL_DIR, BY_ID_DIR, MOVES_DIR) or bool(number & (LINK_BIT | MOVE_BIT))
+
+
+def is_volatile(number: int) -> bool:
+    """Whether a node changes, or ends, without the kernel's doing."""
+    return bool(number & (LINK_BIT | MOVE_BIT))
 
 
 class Virtual:
@@ -37,6 +47,8 @@ class Virtual:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._born_ns = time.time_ns()
+        self._pages: dict[int, bytes] = {}  # of moves, as they were when they were opened
+        self._next_page = MOVE_BIT
 
     def lookup(self, parent: InodeNo, name: bytes) -> Seen | None:
         """The virtual node of a name; None if it is not a virtual name's place.
@@ -49,6 +61,8 @@ class Virtual:
         if parent == CONTROL_DIR:
             if name == BY_ID_NAME:
                 return self.see(BY_ID_DIR)
+            if name == MOVES_NAME:
+                return self.see(MOVES_DIR)
             raise NotFound(name)
         if parent == BY_ID_DIR:
             try:
@@ -58,25 +72,40 @@ class Virtual:
             if number is None or self._store.path(number) is None:
                 raise NotFound(name)
             return self.see(InodeNo(number | LINK_BIT))
+        if parent == MOVES_DIR:
+            if not (name.isdigit() and len(name) < 19 and name == b"%d" % int(name)):
+                raise NotFound(name)
+            return self.see(InodeNo(int(name) | MOVE_BIT))
         return None
 
     def see(self, number: InodeNo) -> Seen:
-        """The attributes of a virtual node."""
-        target = self.readlink(number) if number & LINK_BIT else b""
-        mode = stat.S_IFLNK | 0o777 if number & LINK_BIT else stat.S_IFDIR | 0o555
+        """The attributes of a virtual node.
+
+        Raises:
+            NotFound: the id has no name any more, or there is no such move.
+        """
+        if number & LINK_BIT:
+            return self._seen(number, stat.S_IFLNK | 0o777, len(self.readlink(number)))
+        if number & MOVE_BIT:
+            move = self._move(number)
+            return self._seen(number, stat.S_IFREG | 0o440, len(move_text.page(move)), move)
+        return self._seen(number, stat.S_IFDIR | 0o555, 0)
+
+    def _seen(self, number: InodeNo, mode: int, size: int, move: Move | None = None) -> Seen:
+        made_ns = move.created_ns if move is not None else self._born_ns
         inode = Inode(
             number=number,
             id=bytes(16),
             mode=mode,
-            uid=os.geteuid(),
+            uid=move.uid if move is not None and move.uid >= 0 else os.geteuid(),
             gid=os.getegid(),
             rdev=0,
-            size=len(target),
-            nlink=1 if target else 2,
-            atime_ns=self._born_ns,
-            mtime_ns=self._born_ns,
-            ctime_ns=self._born_ns,
-            created_ns=self._born_ns,
+            size=size,
+            nlink=2 if stat.S_ISDIR(mode) else 1,
+            atime_ns=made_ns,
+            mtime_ns=made_ns,
+            ctime_ns=made_ns,
+            created_ns=made_ns,
         )
         return Seen(inode, None, None)
 
@@ -91,9 +120,42 @@ class Virtual:
             raise NotFound(number)
         return UP + path
 
+    def open(self, number: InodeNo) -> int:
+        """Open the page of a move as it is now; returns a handle that no file of the store has.
+
+        Raises:
+            NotFound: there is no such move; IsADirectory.
+        """
+        if not number & MOVE_BIT:
+            raise IsADirectory(number)
+        page = move_text.page(self._move(number))
+        fh = self._next_page
+        self._next_page += 1
+        self._pages[fh] = page
+        return fh
+
+    def is_page(self, fh: int) -> bool:
+        return fh in self._pages
+
+    def read(self, fh: int, offset: int, size: int) -> bytes:
+        return self._pages[fh][offset : offset + size]
+
+    def release(self, fh: int) -> None:
+        del self._pages[fh]
+
+    def _move(self, number: InodeNo) -> Move:
+        move = self._store.index.move(MoveNo(number & ~MOVE_BIT))
+        if move is None:
+            raise NotFound(number)
+        return moving.current(self._store, move)
+
     def listing(self, number: InodeNo) -> list[tuple[bytes, InodeNo]]:
         """What a virtual directory lists: ids are looked up, never listed."""
-        return [(BY_ID_NAME, BY_ID_DIR)] if number == CONTROL_DIR else []
+        if number == CONTROL_DIR:
+            return [(BY_ID_NAME, BY_ID_DIR), (MOVES_NAME, MOVES_DIR)]
+        if number == MOVES_DIR:
+            return [(b"%d" % each, InodeNo(each | MOVE_BIT)) for each in self._store.index.open_numbers()]
+        return []
 
     def refuse(self, *numbers: InodeNo) -> None:
         """Nothing can be changed here.

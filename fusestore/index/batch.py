@@ -3,8 +3,9 @@
 What may not happen here: writing. Nothing is visible before `Index.apply`, which resolves the batch against the rows
 as they are then, so that no caller can forget a row that follows from another one:
 
-* ids, hashes and identities follow from an inode; dropping an inode takes its xattrs, stamp, place, writing intent and
-  vanished rows along;
+* ids, hashes and identities follow from an inode; dropping an inode takes its xattrs, stamp, place, writing intent,
+  replicas, verified and vanished rows along;
+* a new version of an inode makes its replicas stale; which of them are due follows from their states;
 * an occupant row follows from a placement or skeleton; whoever leaves a spot never takes away a row
   that the same batch gives to another.
 
@@ -15,9 +16,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from fusestore.core import moves
 from fusestore.index import schema
 from fusestore.index.schema import TAG, u32, u64
+from fusestore.model import Outcome, ReplicaState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +35,14 @@ if TYPE_CHECKING:
         InodeNo,
         JournalEntry,
         Move,
+        Replica,
         RootNo,
         RootRecord,
+        ScrubPass,
         Spot,
         Stamp,
+        Trashed,
+        Verified,
     )
 
 _INODE: Final = TAG[schema.INODES]
@@ -53,6 +61,8 @@ _EVENT: Final = TAG[schema.EVENTS]
 _JOURNAL: Final = TAG[schema.JOURNAL]
 _VANISHED: Final = TAG[schema.VANISHED]
 _VANISHING: Final = TAG[schema.VANISHINGS]
+_REPLICA: Final = TAG[schema.REPLICAS]
+_DUE: Final = TAG[schema.DUE]
 
 
 class Batch:
@@ -67,9 +77,23 @@ class Batch:
         inodes: new states; None drops. A record belongs to the batch until it is applied.
         events: get seq, epoch and time when they are applied.
         following: what memory keeps beside the index (`then`).
+        left: once it is resolved, the old records of those that are dropped, or have their bytes on another root now.
     """
 
-    __slots__ = ("_entries", "_left", "_placed", "_realized", "events", "following", "grows", "inodes", "rows")
+    __slots__ = (
+        "_entries",
+        "_left",
+        "_placed",
+        "_realized",
+        "_replicas",
+        "_touched",
+        "events",
+        "following",
+        "grows",
+        "inodes",
+        "left",
+        "rows",
+    )
 
     def __init__(self, *, grows: bool = False) -> None:
         self.grows = grows
@@ -77,18 +101,29 @@ class Batch:
         self.inodes: dict[InodeNo, Inode | None] = {}
         self.events: list[Event] = []
         self.following: list[Callable[[], object]] = []
+        self.left: list[Inode] = []
+        self._touched: set[InodeNo] = set()
         self._entries: list[tuple[bytes, JournalEntry]] = []
         self._placed: dict[InodeNo, tuple[Spot, ...] | None] = {}
         self._realized: dict[tuple[RootNo, InodeNo], Spot | None] = {}
         self._left: list[Spot] = []
+        self._replicas: dict[tuple[InodeNo, RootNo], Replica | None] = {}
 
     # -- inodes and names -------------------------------------------------------------------------------------------
 
     def put_inode(self, inode: Inode) -> None:
         self.inodes[inode.number] = inode
+        self._touched.discard(inode.number)
+
+    def touch_inode(self, inode: Inode) -> None:
+        """The same, at half the cost, for an inode in the index whose id, backing and present digest stay."""
+        if inode.number not in self.inodes:
+            self._touched.add(inode.number)
+        self.inodes[inode.number] = inode
 
     def drop_inode(self, inode: Inode) -> None:
         self.inodes[inode.number] = None
+        self._touched.discard(inode.number)
 
     def link(self, parent: InodeNo, name: bytes, number: InodeNo) -> None:
         key, value = u64(parent) + name, u64(number)
@@ -119,6 +154,17 @@ class Batch:
         self._realized[spot.root, number] = None
         self._left.append(spot)
 
+    def replica(self, number: InodeNo, root: RootNo, replica: Replica | None) -> None:
+        """Set or drop the record of a further copy."""
+        self._replicas[number, root] = replica
+
+    def due(self, root: RootNo, number: InodeNo, *, due: bool = True) -> None:
+        """Say that copies are due which have no record yet: of each file below a directory, or wherever there is room.
+
+        `due=False`: not any more.
+        """
+        self.rows[_DUE + schema.due_key(root, number)] = b"" if due else None
+
     def stamp(self, number: InodeNo, stamp: Stamp | None) -> None:
         self.rows[_STAMP + u64(number)] = schema.STAMP.pack(stamp) if stamp is not None else None
 
@@ -129,6 +175,23 @@ class Batch:
     def unvanish(self, number: InodeNo, at_ns: int) -> None:
         self.rows[_VANISHED + u64(number)] = None
         self.rows[_VANISHING + u64(at_ns) + u64(number)] = None
+
+    def verified(self, number: InodeNo, verified: Verified | None) -> None:
+        """Take down what reading a file again has shown; None: it is gone, or was never read."""
+        raw = schema.VERIFICATION.pack(verified) if verified is not None else None
+        is_sound = verified is None or verified.outcome is Outcome.SOUND
+        self.rows[TAG[schema.VERIFIED] + u64(number)] = raw
+        self.rows[TAG[schema.VERIFIED] + schema.damaged_key(number)] = None if is_sound else b""
+
+    def scrub_pass(self, scrub: ScrubPass) -> None:
+        self.rows[TAG[schema.META] + schema.SCRUB_ROW] = schema.SCRUB.pack(scrub)
+
+    def trash(self, trashed: Trashed) -> None:
+        """Take bytes down as lying in a trash."""
+        self.rows[TAG[schema.TRASH] + schema.trash_key(trashed)] = schema.TRASHED.pack(trashed)
+
+    def drop_trash(self, trashed: Trashed) -> None:
+        self.rows[TAG[schema.TRASH] + schema.trash_key(trashed)] = None
 
     # -- intents and history ----------------------------------------------------------------------------------------
 
@@ -160,6 +223,9 @@ class Batch:
     def root(self, root: RootRecord) -> None:
         self.rows[TAG[schema.ROOTS] + u32(root.number)] = schema.ROOT.pack(root)
 
+    def meta(self, row: bytes, value: bytes | None) -> None:
+        self.rows[TAG[schema.META] + row] = value
+
     # -- memory -----------------------------------------------------------------------------------------------------
 
     def then(self, follow: Callable[[], object]) -> None:
@@ -179,6 +245,9 @@ class Batch:
             self._derive(index)
         if self._left or self._placed or self._realized:
             self._occupy()
+        for (number, root), replica in self._replicas.items():
+            rows[_REPLICA + schema.replica_key(number, root)] = schema.REPLICA.pack(replica) if replica else None
+            self.due(root, number, due=replica is not None and replica.state is not ReplicaState.CURRENT)
         seq = numbers.last_seq
         for event in self.events:
             seq += 1
@@ -194,6 +263,9 @@ class Batch:
         come: dict[bytes, bytes] = {}
         for number, new in self.inodes.items():
             address = _INODE + u64(number)
+            if number in self._touched:
+                rows[address] = schema.INODE.pack(new)  # type: ignore[arg-type]  # what is touched is there
+                continue
             old = index.inode(number)
             if new is not None:
                 rows[address] = schema.INODE.pack(new)
@@ -201,13 +273,22 @@ class Batch:
                 rows[address] = None
                 self._take_along(index, old)
             if old is not None:
+                if new is not None and new.version != old.version:
+                    self._outdate(index, number)
                 if new is not None and _same_followers(old, new):
                     continue
+                if new is None or _root(old) != _root(new):
+                    self.left.append(old)
                 for key in _followers(old):
                     rows[key] = None
             if new is not None:
                 come |= _followers(new)
         rows |= come
+
+    def _outdate(self, index: Rows, number: InodeNo) -> None:
+        for root, replica in index.replicas(number):
+            if replica.state is ReplicaState.CURRENT and (number, root) not in self._replicas:
+                self._replicas[number, root] = replace(replica, state=ReplicaState.STALE)
 
     def _take_along(self, index: Rows, inode: Inode) -> None:
         number, rows = inode.number, self.rows
@@ -222,6 +303,12 @@ class Batch:
         vanished = index.vanished_at(number)
         if vanished is not None:
             self.unvanish(number, vanished)
+        for root, _ in index.replicas(number):
+            self._replicas[number, root] = None
+        for root in index.due_roots():
+            self.due(root, number, due=False)
+        if index.verified(number) is not None:
+            self.verified(number, None)
         if inode.is_dir:
             rows[_STAMP + owner] = None
             for spot in index.skeletons(number):
@@ -254,6 +341,10 @@ def _followers(inode: Inode) -> dict[bytes, bytes]:
     if digest is not None:
         rows[_HASH + digest] = b""
     return rows
+
+
+def _root(inode: Inode) -> RootNo | None:
+    return inode.backing.root if inode.backing is not None else None
 
 
 def _same_followers(old: Inode, new: Inode) -> bool:

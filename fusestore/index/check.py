@@ -9,17 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from fusestore.core import moves
+from fusestore.core.placement import Placement
 from fusestore.errors import IndexFault
 from fusestore.index import schema
 from fusestore.index.schema import read_u32, read_u64, u32, u64
-from fusestore.model import FIRST_INODE, InodeNo
+from fusestore.model import FIRST_INODE, InodeNo, Outcome, ReplicaState, RootNo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from fusestore.index.schema import Record
     from fusestore.index.store import Index
-    from fusestore.model import Inode, RootNo, Spot
+    from fusestore.model import Inode, Spot
 
 T = TypeVar("T")
 
@@ -148,10 +149,14 @@ def _orphans(index: Index) -> Iterator[str]:
             if index.get(schema.INODES, owner(key, value)) is None:
                 yield f"{schema.NAMES[table]} has a row of inode {read_u64(owner(key, value))}, which does not exist"
     roots = {key for key, _ in index.scan(schema.ROOTS)}
-    for table in (schema.OCCUPANTS, schema.SKELETONS, schema.IDENTITIES):
+    for table in (schema.OCCUPANTS, schema.SKELETONS, schema.IDENTITIES, schema.TRASH):
         for key, _ in index.scan(table):
             if key[:4] not in roots:
                 yield f"{schema.NAMES[table]} names root {read_u32(key[:4])}, which does not exist"
+    for table, of in ((schema.REPLICAS, slice(8, 12)), (schema.DUE, slice(4))):
+        for key, _ in index.scan(table):
+            if key[of] not in roots and any(key[of]):
+                yield f"{schema.NAMES[table]} names root {read_u32(key[of])}, which does not exist"
     for key, spots in _readable(index, schema.PLACEMENTS, schema.PLACEMENT):
         yield from (_no_root(key, spot.root) for spot in spots if u32(spot.root) not in roots)
     for key, stamp in _readable(index, schema.STAMPS, schema.STAMP):
@@ -227,9 +232,80 @@ def _second_ways(index: Index) -> Iterator[str]:
             yield f"inode {read_u64(key[8:])} is found as vanished at {read_u64(key[:8])}, when it did not"
 
 
+def _replicas(index: Index) -> Iterator[str]:
+    roots = [root for _, root in _readable(index, schema.ROOTS, schema.ROOT)]
+    placement = Placement(
+        index, {root.top: root.number for root in roots}, {root.number: root.layout for root in roots}
+    )
+    for key, replica in _readable(index, schema.REPLICAS, schema.REPLICA):
+        number, root = InodeNo(read_u64(key[:8])), RootNo(read_u32(key[8:]))
+        inode = _inode(index, number)
+        if inode is None:
+            continue  # an orphan, or unreadable
+        if not inode.is_regular:
+            yield f"inode {number} has a replica on root {root} and is no regular file"
+        if replica.state is not ReplicaState.WANTED and root in {
+            spot.root for spot in _places(index, placement, number)
+        }:
+            yield f"inode {number} has its place and a replica on root {root}"
+        is_current = replica.state is ReplicaState.CURRENT
+        if is_current and replica.version != inode.version:
+            yield f"inode {number} has version {inode.version}, its current replica on root {root} {replica.version}"
+        if is_current is index.is_due(root, number):
+            due = "due" if is_current else "not due"
+            yield f"the replica of inode {number} on root {root} is {replica.state.name.lower()} and {due}"
+    for key, _ in index.scan(schema.DUE):
+        of, due_number = schema.read_place(key)
+        inode = _inode(index, due_number)
+        wanted = index.get(schema.REPLICAS, schema.replica_key(due_number, of)) is not None
+        if of and inode is not None and not inode.is_dir and not wanted:
+            yield f"a replica of inode {due_number} on root {of} is due and not wanted"
+
+
+def _places(index: Index, placement: Placement, number: InodeNo) -> tuple[Spot, ...]:
+    try:
+        return placement.spots(number)
+    except IndexFault:
+        return ()
+
+
+def _trash(index: Index) -> Iterator[str]:
+    named: set[tuple[int, bytes]] = set()
+    for key, trashed in _readable(index, schema.TRASH, schema.TRASHED):
+        what = f"{trashed.name!r} in the trash of root {trashed.root}"
+        if schema.trash_key(trashed) != key:
+            yield f"{what} is not found under its own root, time and inode"
+        if (trashed.root, trashed.name) in named:
+            yield f"{what} is there twice"
+        if index.by_backing(trashed.backing) is not None:
+            yield f"{what} carries inode {index.by_backing(trashed.backing)}"
+        named.add((trashed.root, trashed.name))
+
+
+def _verified(index: Index) -> Iterator[str]:
+    unsound = set(index.unsound())
+    for key, value in index.scan(schema.VERIFIED):
+        number = InodeNo(read_u64(key) & ~schema.DAMAGED)
+        if read_u64(key) & schema.DAMAGED:
+            if index.get(schema.VERIFIED, u64(number)) is None:
+                yield f"inode {number} is said not to be sound, and was never verified"
+            continue
+        inode = _inode(index, number)
+        if inode is not None and not inode.is_regular:
+            yield f"inode {number} was verified and is no regular file"
+        try:
+            is_sound = schema.VERIFICATION.unpack(value).outcome is Outcome.SOUND
+        except IndexFault:
+            continue
+        if is_sound is (number in unsound):
+            yield f"inode {number} is {'sound' if is_sound else 'not sound'} and found among the others"
+
+
 def _unreadable(index: Index) -> Iterator[str]:
     for table, record in RECORDS.items():
         for key, value in index.scan(table):
+            if table == schema.VERIFIED and read_u64(key) & schema.DAMAGED:
+                continue  # has no value
             try:
                 record.unpack(value)
             except IndexFault as fault:
@@ -238,7 +314,7 @@ def _unreadable(index: Index) -> Iterator[str]:
 
 INVARIANTS: Final[tuple[Callable[[Index], Iterator[str]], ...]] = (
     _ids, _names, _dentries_lead_somewhere, _nothing_is_lost, _tree, _placements, _skeletons, _orphans, _identities,
-    _hashes, _seqs, _limits, _second_ways, _unreadable,
+    _hashes, _seqs, _limits, _second_ways, _unreadable, _replicas, _trash, _verified,
 )  # fmt: skip
 
 # Which inode a row belongs to, as its key in `inodes`.
@@ -251,6 +327,9 @@ OWNERS: Final[dict[int, Callable[[bytes, bytes], bytes]]] = {
     schema.HASHES: lambda key, _: key[-8:],
     schema.OPEN_MOVES: lambda key, _: key[:8],
     schema.VANISHED: lambda key, _: key,
+    schema.REPLICAS: lambda key, _: key[:8],
+    schema.DUE: lambda key, _: key[4:],
+    schema.VERIFIED: lambda key, _: u64(read_u64(key) & ~schema.DAMAGED),
 }
 
 RECORDS: Final[dict[int, Record[Any]]] = {
@@ -263,6 +342,9 @@ RECORDS: Final[dict[int, Record[Any]]] = {
     schema.EVENTS: schema.EVENT,
     schema.JOURNAL: schema.ENTRY,
     schema.ROOTS: schema.ROOT,
+    schema.REPLICAS: schema.REPLICA,
+    schema.VERIFIED: schema.VERIFICATION,
+    schema.TRASH: schema.TRASHED,
 }
 
 

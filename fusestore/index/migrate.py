@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from fusestore.errors import StoreError
+from fusestore.errors import NewerFormat, StoreError
 from fusestore.index.schema import FORMAT, FORMAT_ROW, META, TAG
 
 if TYPE_CHECKING:
@@ -18,20 +18,27 @@ if TYPE_CHECKING:
 
 Rows = Mapping[bytes, bytes | None]
 Step = Callable[["Tables"], Rows]  # reads the old rows, returns the new ones by address; None deletes
-STEPS: Final[Mapping[int, Step]] = {}
+
+
+def _nothing(_: Tables) -> Rows:
+    """The new tables are empty; the new number keeps programs away that do not know them."""
+    return {}
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _nothing}
 
 
 def parse_format(raw: bytes | None, where: object) -> int:
     """The format number in a `meta` row.
 
     Raises:
-        StoreError: there is none, or it is newer than this program.
+        StoreError: there is none; NewerFormat.
     """
     if raw is None or not raw.isdigit():
         raise StoreError(f"{where} is not the index of a fusestore store")
     found = int(raw)
     if found > FORMAT:
-        raise StoreError(f"{where} has format {found}, this program knows up to {FORMAT}; use a newer fusestore")
+        raise NewerFormat(f"{where} has format {found}, this program knows up to {FORMAT}; use a newer fusestore")
     return found
 
 

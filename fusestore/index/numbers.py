@@ -24,6 +24,7 @@ witnessed, and a kill between the two leaves the witness behind the log, which i
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -60,6 +61,23 @@ def after_unclean_end(numbers: Numbers, last_seq: int, *, lost: bool) -> Numbers
     if lost:
         numbers = replace(numbers, epoch=numbers.epoch + 1, last_seq=numbers.seq_limit)
     return numbers
+
+
+def beyond(inode: int, seq: int, epoch: int, move: int) -> Numbers:
+    """Where the counters of a rebuilt index begin, when these are the highest that were seen of the lost one.
+
+    It may have given out more since they were written down: a block of each, as far as anybody can tell, and an epoch
+    at each start. There were fewer of those than seconds since 1970.
+    """
+    first, last = inode + BLOCK, seq + BLOCK
+    return Numbers(
+        next_inode=first,
+        last_seq=last,
+        epoch=max(epoch + 1, int(time.time())),
+        inode_limit=first + BLOCK,
+        seq_limit=last + BLOCK,
+        last_move=move + BLOCK,
+    )
 
 
 def is_lost(testimony: Testimony | None, run: bytes, record: int) -> bool:

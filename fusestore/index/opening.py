@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-import uuid
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import lmdb
 
 from fusestore.errors import StoreError
-from fusestore.index import numbers, schema
+from fusestore.index import numbers, schema, snapshots
 from fusestore.index.migrate import parse_format
 from fusestore.index.schema import META, u64
 
@@ -42,18 +42,45 @@ def lock(directory: Path, *, create: bool) -> int:
     except BlockingIOError:
         holder = os.pread(fd, 32, 0).decode().strip() or "unknown"
         os.close(fd)
-        raise StoreError(f"{directory.parent} is in use (pid {holder})") from None
+        raise StoreError(f"{directory.parent} is in use (pid {holder}); unmount it first") from None
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
 
 
-def environment(directory: Path, map_bytes: int, *, create: bool) -> lmdb.Environment:
+def environment(directory: Path, map_bytes: int, *, create: bool, uuid: bytes = b"") -> lmdb.Environment:
     """Open, or make, the LMDB environment of a locked directory, and see that its format is known.
+
+    After an unclean end it is opened at the last commit that is known to be on the disk.
+
+    Args:
+        uuid: of an index that is made; random by default.
 
     Raises:
         StoreError: it is not an index, or of a newer format.
     """
+    mark = snapshots.Mark(directory)
+    try:
+        synced = mark.read()
+        if synced is not None and not create:
+            snapshots.go_back(directory / DATA_NAME, synced)
+        env = _open(directory, map_bytes)
+        try:
+            if create:
+                _make(env, directory, uuid or uuid4().bytes)
+            parse_format(_meta_row(env, schema.FORMAT_ROW), directory)
+            if synced is None or create:
+                env.sync(True)
+                mark.set(env.info()["last_txnid"])
+        except BaseException:
+            env.close()
+            raise
+    finally:
+        mark.close()
+    return env
+
+
+def _open(directory: Path, map_bytes: int) -> lmdb.Environment:
     try:
         env = lmdb.open(
             str(directory),
@@ -62,18 +89,12 @@ def environment(directory: Path, map_bytes: int, *, create: bool) -> lmdb.Enviro
             mode=0o600,
             readahead=False,  # lookups are random; the kernel's readahead would fill memory with neighbours
             max_spare_txns=1,
+            sync=False,  # `durable` does, beside other work
             lib_version=0,  # the 0.9 format; py-lmdb carries two that cannot read each other
         )
     except lmdb.Error as error:
         raise StoreError(f"{directory} is not the index of a fusestore store: {error}") from error
-    try:
-        env.reader_check()
-        if create:
-            _make(env, directory)
-        parse_format(_meta_row(env, schema.FORMAT_ROW), directory)
-    except BaseException:
-        env.close()
-        raise
+    env.reader_check()
     return env
 
 
@@ -86,13 +107,13 @@ def _meta_row(env: lmdb.Environment, row: bytes) -> bytes | None:
         return txn.get(row, None, table)
 
 
-def _make(env: lmdb.Environment, directory: Path) -> None:
+def _make(env: lmdb.Environment, directory: Path, uuid: bytes) -> None:
     """Give a new environment its first rows; their commit is the moment it becomes an index."""
     with env.begin(write=True) as txn:
         meta = env.open_db(schema.NAMES[META].encode(), txn=txn)
         first = {
             schema.FORMAT_ROW: str(schema.FORMAT).encode(),
-            schema.UUID_ROW: uuid.uuid4().bytes,
+            schema.UUID_ROW: uuid,
             schema.RUN_ROW: os.urandom(16),
             schema.CLEAN_ROW: b"1",
             schema.APPLIED_ROW: u64(0),

@@ -1,4 +1,4 @@
-"""The redo log: every batch since the last commit, written before anything else happens.
+"""A redo log: every batch since some commit, written before anything else happens.
 
 What may not happen here: knowing what a record says. Numbers and payload bytes go in, and after a crash the valid
 prefix comes out.
@@ -82,6 +82,15 @@ class RedoLog:
                 self._last = number
                 yield number, body[_NUMBER.size :]
 
+    @property
+    def first(self) -> int | None:
+        """The number in the first record, whatever else is in it; None where there is none."""
+        raw = os.pread(self._fd, _FRAME.size + _NUMBER.size, HEADER_BYTES)
+        if len(raw) < _FRAME.size + _NUMBER.size or not _FRAME.unpack_from(raw)[0]:
+            return None
+        number: int = _NUMBER.unpack_from(raw, _FRAME.size)[0]
+        return number
+
     def append(self, number: int, payload: bytes) -> None:
         """Write one record.
 
@@ -100,7 +109,9 @@ class RedoLog:
         """Undo the last append, before anything else is appended."""
         os.pwrite(self._fd, bytes(_FRAME.size), self._start)
         self._end = self._start
-        self._last -= 1
+        with self._closing:  # a sync that goes on counts what it found
+            self._last -= 1
+            self._durable = min(self._durable, self._last)
 
     def cut(self) -> None:
         """Begin again at the front: everything appended so far is durable elsewhere."""
@@ -126,6 +137,11 @@ class RedoLog:
             if self._fd >= 0 and last > self._durable:
                 os.fdatasync(self._fd)
                 self._durable = max(self._durable, last)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether everything appended so far would survive a power cut."""
+        return self._last <= self._durable
 
     @property
     def bytes_used(self) -> int:

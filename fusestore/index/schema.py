@@ -23,13 +23,24 @@ and never reused.
     hashes      algorithm, NUL, digest,      -                    present content -> inodes that hold it
                 inode u64
     moves       move u64                     Move                 every move, for ever
-    open_moves  inode u64, move u64          -                    those neither done nor superseded
+    open_moves  inode u64, move u64          -                    those that are not over
     events      seq u64                      Event                the feed; retention cuts at its front
     journal     id 16, record u64, line u16  JournalEntry         an object's history; outlives the object
-    roots       root u32                     RootRecord           every root ever declared
+    roots       root u32                     RootRecord           every root ever declared, and what is doubted of it
     vanished    inode u64                    time_ns u64          lost its disk object to someone outside
     vanishings  time_ns u64, inode u64       -                    the same, oldest first
-    meta        text                         raw                  format, uuid, run, clean, applied, numbers
+    meta        text                         raw                  format, uuid, run, clean, lost, applied, numbers,
+                                                                  copies, drain, scrub
+    replicas    inode u64, root u32          Replica              a further copy of a file, in that root's id area
+    due         root u32, inode u64          -                    a copy to be made or made again; of a directory: of
+                                                                  each file below it; root 0: on which is not chosen
+    verified    inode u64                    Verified             when its bytes were last read again, and what that
+                                                                  showed
+    trash       root u32, until_ns u64,      Trashed              bytes that wait for their end, the next one first
+                inode u64
+
+Of what is not sound there is a further `verified` row, without a value, under its inode with the highest bit set
+(`damaged_key`), so that these are found without a search.
 
 An intent's key comes from a counter; that of a `Writing` intent is its inode with the highest bit set
 (`writing_key`), so that it is found without a search and there is one per inode at most.
@@ -43,15 +54,19 @@ I4   Every inode beyond the skeleton has a name, or is vanished, or is covered b
 I5   A directory has one parent at most, and going up from it never comes back to it.
 I6   `placements` and `occupants` agree; a placement row is not empty and all its spots lie on one root.
 I7   `skeletons` and `occupants` agree; only directories have skeletons, one per root and on that root.
-I8   No orphans: every row of `xattrs`, `placements`, `skeletons`, `identities`, `stamps`, `hashes`, `open_moves` and
-     `vanished` has its inode, and every root that a row names is in `roots`. Exempt: `journal` and `moves` are
-     history, `intents` may speak of an inode that does not exist yet or any more.
+I8   No orphans: every row of `xattrs`, `placements`, `skeletons`, `identities`, `stamps`, `hashes`, `open_moves`,
+     `vanished`, `verified`, `replicas` and `due` has its inode, and every root that a row names is in `roots`. Exempt:
+     `journal` and `moves` are history, `intents` and `trash` may speak of an inode that does not exist yet or any more.
 I9   `identities` and the inodes' backings agree.
 I10  `hashes` and the inodes' present digests agree.
 I11  Seqs are consecutive up to the last one given out, but for the jump that an `epoch` event records.
 I12  Every inode number and seq lies below its durable high-water mark, and every inode number below the next one.
 I13  `open_moves` and the states in `moves` agree; `vanished` and `vanishings` agree.
 I14  Every row can be read.
+I15  Only regular files have replicas, never on the root of their place; a current one is of the present version; all
+     others, and no current one, are in `due`.
+I16  A `trash` row is found under its own root, time and inode, no two name the same file, and none is an inode's.
+I17  Only regular files have `verified` rows, and a `damaged_key` row exactly if the other says that they are not sound.
 """
 
 from __future__ import annotations
@@ -63,9 +78,24 @@ from msgspec import DecodeError, Struct, msgpack
 
 from fusestore.core.intents import Intent
 from fusestore.errors import IndexFault
-from fusestore.model import Backing, Event, Inode, InodeNo, JournalEntry, Move, RootRecord, Spot, Stamp
+from fusestore.model import (
+    Backing,
+    Drain,
+    Event,
+    Inode,
+    InodeNo,
+    JournalEntry,
+    Move,
+    Replica,
+    RootRecord,
+    ScrubPass,
+    Spot,
+    Stamp,
+    Trashed,
+    Verified,
+)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 INODES: Final = 0
 IDS: Final = 1
@@ -87,10 +117,15 @@ ROOTS: Final = 16
 VANISHED: Final = 17
 VANISHINGS: Final = 18
 META: Final = 19
+REPLICAS: Final = 20
+VERIFIED: Final = 21
+DUE: Final = 22
+TRASH: Final = 23
 
 NAMES: Final = (
     "inodes", "ids", "dentries", "parents", "xattrs", "placements", "occupants", "skeletons", "intents", "identities",
     "stamps", "hashes", "moves", "open_moves", "events", "journal", "roots", "vanished", "vanishings", "meta",
+    "replicas", "verified", "due", "trash",
 )  # fmt: skip
 TAG: Final = tuple(bytes([table]) for table in range(len(NAMES)))  # what a row's address begins with
 
@@ -99,18 +134,24 @@ FORMAT_ROW: Final = b"format"
 UUID_ROW: Final = b"uuid"  # of this index; names its witness and its log
 RUN_ROW: Final = b"run"  # random, new at each start; the witness must hold the same
 CLEAN_ROW: Final = b"clean"  # b"1" from a clean close to the next start
+LOST_ROW: Final = b"lost"  # from a start that found something lost to the next clean close: `lost_ns`
 APPLIED_ROW: Final = b"applied"  # number of the last log record that is in this commit
 NUMBERS_ROW: Final = b"numbers"
+DRAIN_ROW: Final = b"drain"  # and a root that is to be empty: `Drain`
+COPIES_ROW: Final = b"copies"  # and a root: how many copies of each of its files were asked for (u64)
+SCRUB_ROW: Final = b"scrub"  # the last pass, or the one that goes on
 
 _U16: Final = struct.Struct(">H")
 _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _IDENTITY: Final = struct.Struct(">IQq")
 _PLACE: Final = struct.Struct(">IQ")
+_REPLICA: Final = struct.Struct(">QI")
 
 u32: Final = _U32.pack
 u64: Final = _U64.pack
 WRITING: Final = 1 << 63  # marks the key of a Writing intent
+DAMAGED: Final = 1 << 63  # marks the second `verified` row of what is not sound
 
 # -- keys -------------------------------------------------------------------------------------------------------------
 
@@ -140,9 +181,29 @@ def skeleton_key(root: int, number: int) -> bytes:
 
 
 def read_place(raw: bytes) -> tuple[int, int]:
-    """Root and inode (or directory) at the front of an `occupants` or `skeletons` key."""
+    """Root and inode (or directory) at the front of an `occupants`, `skeletons` or `due` key."""
     root, number = _PLACE.unpack_from(raw)
     return root, number
+
+
+def copies_row(root: int) -> bytes:
+    return COPIES_ROW + u32(root)
+
+
+def drain_row(root: int) -> bytes:
+    return DRAIN_ROW + u32(root)
+
+
+def replica_key(number: int, root: int) -> bytes:
+    return _REPLICA.pack(number, root)
+
+
+def due_key(root: int, number: int) -> bytes:
+    return _PLACE.pack(root, number)
+
+
+def trash_key(trashed: Trashed) -> bytes:
+    return _PLACE.pack(trashed.root, trashed.until_ns) + _U64.pack(trashed.inode)
 
 
 def identity_key(backing: Backing) -> bytes:
@@ -167,6 +228,10 @@ def journal_key(id: bytes, record: int, line: int) -> bytes:
 
 def writing_key(number: InodeNo) -> int:
     return WRITING | number
+
+
+def damaged_key(number: InodeNo) -> bytes:
+    return _U64.pack(DAMAGED | number)
 
 
 # -- records ----------------------------------------------------------------------------------------------------------
@@ -208,6 +273,7 @@ class Numbers(Struct, array_like=True):
     epoch: int
     inode_limit: int  # every inode number given out is below it
     seq_limit: int  # no seq given out is above it
+    last_move: int = 0  # of the index that this one was rebuilt for; no move here has its number or a lower one
 
 
 INODE: Final = Record(msgpack.Decoder(Inode))
@@ -219,5 +285,10 @@ STAMP: Final = Record(msgpack.Decoder(Stamp))
 MOVE: Final = Record(msgpack.Decoder(Move))
 EVENT: Final = Record(msgpack.Decoder(Event))
 ENTRY: Final = Record(msgpack.Decoder(JournalEntry))
+REPLICA: Final = Record(msgpack.Decoder(Replica))
+DRAIN: Final = Record(msgpack.Decoder(Drain))
 ROOT: Final = Record(msgpack.Decoder(RootRecord))
+VERIFICATION: Final = Record(msgpack.Decoder(Verified))
+SCRUB: Final = Record(msgpack.Decoder(ScrubPass))
+TRASHED: Final = Record(msgpack.Decoder(Trashed))
 NUMBERS: Final = Record(msgpack.Decoder(Numbers))

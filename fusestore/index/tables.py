@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fusestore.index import schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import lmdb
 
@@ -21,6 +21,11 @@ class Tables:
 
     The transaction is replaced at each commit; `_get` is bound to the present one, because a bound method is
     what the hot reads can afford.
+
+    Attributes:
+        _filled: by table number, 0 where a table is empty, so that hot reads need not ask those that mostly are.
+        _followed: by table number, what is told of each row before it is written; it answers whether the row is
+            written elsewhere.
     """
 
     def __init__(self, env: lmdb.Environment) -> None:
@@ -30,13 +35,16 @@ class Tables:
         (
             self._inodes, self._ids, self._dentries, self._parents, self._xattrs, self._placements, self._occupants,
             self._skeletons, self._intents, self._identities, self._stamps, self._hashes, self._moves, self._open_moves,
-            self._events, self._journal, self._roots, self._vanished, self._vanishings, self._meta,
+            self._events, self._journal, self._roots, self._vanished, self._vanishings, self._meta, self._replicas,
+            self._verified, self._due, self._trash,
         ) = self._dbs  # fmt: skip
         self._begin()
 
     def _begin(self) -> None:
         self._txn = self._env.begin(write=True)
         self._get = self._txn.get
+        self._filled = bytearray(self._txn.stat(db)["entries"] > 0 for db in self._dbs)
+        self._followed: dict[int, Callable[[bytes, bytes | None], bool]] = {}
 
     def _write(self, rows: Mapping[bytes, bytes | None]) -> None:
         """Put the rows, by address, and delete those whose value is None.
@@ -44,18 +52,24 @@ class Tables:
         Raises:
             lmdb.Error: the transaction is lost.
         """
-        put, delete, dbs = self._txn.put, self._txn.delete, self._dbs
+        put, delete, dbs, filled, followed = self._txn.put, self._txn.delete, self._dbs, self._filled, self._followed
         for address, value in rows.items():
-            if value is None:
-                delete(address[1:], b"", dbs[address[0]])
-            else:
-                put(address[1:], value, True, True, False, dbs[address[0]])
+            table, key = address[0], address[1:]
+            if table in followed and followed[table](key, value):
+                continue
+            if value is not None:
+                filled[table] = 1
+                put(key, value, True, True, False, dbs[table])
+            elif filled[table]:
+                delete(key, b"", dbs[table])
 
     def scan(self, table: int, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Every (key, value) of a table whose key begins with `prefix`, from `start` on, in key order.
 
         Nothing may be written before the iterator is done with.
         """
+        if not self._filled[table]:
+            return
         cursor = self._txn.cursor(self._dbs[table])
         if cursor.set_range(max(prefix, start)):
             for item in cursor.iternext():
@@ -73,6 +87,8 @@ class Tables:
         return self._get(key, None, self._dbs[table])
 
     def has_prefix(self, table: int, prefix: bytes) -> bool:
+        if not self._filled[table]:
+            return False
         cursor = self._txn.cursor(self._dbs[table])
         return cursor.set_range(prefix) and cursor.key().startswith(prefix)
 

@@ -3,26 +3,31 @@
     plan (loop) ─► stage (thread) ─► sync target ─► verify (thread) ─► arrive (loop) ─► sync target and log ─► release
 
 Every step on the loop looks again whether the file is still the one that was planned; if not, its copy is thrown away
-and the mover comes back to it. Trouble with one object is a value, `Held`, and no concern of the others. However it
-ends, no copy is left in an incoming area.
+and the mover comes back to it. A file that was written here meanwhile, and may be written on, is followed: its copy is
+brought up to it, and takes its place while its writers go on (`follower`). Trouble with one object is a value, `Held`,
+and no concern of the others. However it ends, no copy is left in an incoming area.
 """
 
 from __future__ import annotations
 
-import errno
-import stat
-from typing import TYPE_CHECKING, NamedTuple
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 import trio
 
-from fusestore.core.moves import ANOTHER_MOVE, CHANGED, OPEN_FOR_WRITING
-from fusestore.errors import Conflict, FusestoreError, NotFound
-from fusestore.model import FileStamp, State
-from fusestore.roots import content, copy
-from fusestore.service import arriving, directories
+from fusestore.core.moves import ACTIVE, ANOTHER_MOVE, CHANGED, MISMATCH, NO_ROOM
+from fusestore.errors import Conflict, FusestoreError, NotFound, Stopped, UselessCopy
+from fusestore.jobs import follower, staging
+from fusestore.jobs.follower import Follower
+from fusestore.jobs.staging import Load
+from fusestore.model import FileStamp, Outcome, State
+from fusestore.service import arriving, directories, draining, room, soundness, succeeding, trash, verifying
+from fusestore.service.breath import Breath
 from fusestore.service.discarding import carry_out
 from fusestore.service.looking import see
+from fusestore.service.room import Shortage
+from fusestore.service.syncing import sync, sync_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,10 +35,12 @@ if TYPE_CHECKING:
     from fusestore.core.ports import Driver
     from fusestore.model import Inode, InodeNo, Move
     from fusestore.service.arriving import Discards
-    from fusestore.service.places import At
+    from fusestore.service.room import Copying
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
+
+RELEASED_AT_ONCE: Final = 16  # old files unlinked while requests wait
 
 
 class Held(NamedTuple):
@@ -41,19 +48,7 @@ class Held(NamedTuple):
 
     number: InodeNo
     reason: str
-
-
-class Load(NamedTuple):
-    """One object on its way, as it was when it was planned."""
-
-    number: InodeNo
-    version: int
-    staged: bytes  # name in the target's incoming area
-    source: At | None  # None for what is only in the index
-    stamp: FileStamp  # of the source, or of the record if that is all there is
-    target: Driver
-    size: int
-    digest: bytes = b""
+    shortage: Shortage | None = None  # of room, where that is why
 
 
 class Carrier:
@@ -68,7 +63,10 @@ class Carrier:
         self._move = move
         self._claimed = claimed
         self._algorithm = store.config.hash.algorithm
+        self._counted: dict[InodeNo, int] = {}  # bytes of copies on their way, in the move's count
+        self._counting = threading.Lock()  # by the threads that copy
         self._arrived_on: set[Driver] = set()  # roots whose new names are not durable yet
+        self._room: dict[InodeNo, Copying] = {}  # what the copies in hand have reserved
 
     async def bring(self, numbers: Sequence[InodeNo]) -> list[Held]:
         """Bring all of `numbers` (no directories) home as far as possible."""
@@ -86,21 +84,38 @@ class Carrier:
         loads: dict[InodeNo, Load] = {}  # with a copy, or the beginning of one, in the target's incoming area
         discards: Discards = []
         try:
+            breath = Breath()
             for number in numbers:
+                await breath.take()
                 try:
+                    self._look()
+                    discards += await succeeding.take_over(self._store, self._move, number)
                     load = self._plan(number, held, discards)
-                    if load is not None:
-                        loads[number] = load
-                        loads[number] = await self._stage(load)
+                    if load is None:
+                        continue
+                    shortage = await self._reserve(load)
+                    if shortage is not None:
+                        held.append(Held(number, shortage.reason, shortage))
+                        continue
+                    loads[number] = load
+                    follower.begin(self._store, load)
                 except (OSError, FusestoreError) as error:
-                    held.append(_held(number, error))
-                    if number in loads:
-                        self._throw_away(loads.pop(number))
-            await self._land(loads, held, discards)
+                    self._give_up(number, error, loads, held)
+            if loads:
+                await self._stage(loads, held)
+            for load in await self._land(loads, held, discards):
+                await self._follow(load, loads, held, discards)
         finally:
             for load in loads.values():
                 self._throw_away(load)
         await self._release(discards)
+
+    def _give_up(
+        self, number: InodeNo, error: OSError | FusestoreError, loads: dict[InodeNo, Load], held: list[Held]
+    ) -> None:
+        held.append(self._held(number, error))
+        if number in loads:
+            self._throw_away(loads.pop(number))
 
     # -- before the switch ------------------------------------------------------------------------------------------
 
@@ -115,6 +130,7 @@ class Carrier:
         if not (source.online and target.online):
             held.append(Held(number, f"root {(target if source.online else source).name} is offline"))
             return None
+        draining.refuse(store, target)
         store.writable(target)
         names = store.index.parents(number)
         if len(names) > 1:  # it leaves directories that the walk may not have come to yet
@@ -122,23 +138,27 @@ class Carrier:
                 directories.begin(store, parent)
         if not store.on_disk(inode, source.number) and not store.on_disk(inode, target.number):
             arriving.settle_in_index(store, self._move, inode)
+            self._count_whole(inode)
             return None
         on_disks = store.on_disk(inode, source.number) and store.on_disk(inode, target.number)
         in_reach = source is target or (source.device == target.device and len(spots) == len(wanted) == 1)
         if on_disks and in_reach:
             self._rename_home(inode)
             return None
-        if store.files.has_writer(number):
-            store.awaited[number] = self._move.number
-            held.append(Held(number, OPEN_FOR_WRITING))
-            return None
         if not store.on_disk(inode, target.number):
             discards += arriving.settle_in_index(store, self._move, inode)
+            self._count_whole(inode)
             return None
+        if inode.is_regular and arriving.is_blocked(store, inode):
+            raise Conflict(target.name, store.path(number) or b"")
         inode, seen, _ = see(store, inode)  # a change from outside counts before it is copied
+        if soundness.unsound(store, inode) is not None:
+            held.append(Held(number, MISMATCH))
+            return None
         at = store.places.at(spots[0], number) if store.on_disk(inode, source.number) else None
-        stamp = arriving.stamp_of(seen) if seen is not None else FileStamp(0, 0, inode.ctime_ns)
-        return Load(number, inode.version, inode.id.hex().encode(), at, stamp, target, stamp.size)
+        stamp = FileStamp.of(seen) if seen is not None else FileStamp(0, 0, inode.ctime_ns)
+        needs = min(stamp.size, seen.st_blocks * 512) if seen is not None and inode.is_regular else 0
+        return Load(number, inode.version, inode.id.hex().encode(), at, stamp, target, stamp.size, needs=needs)
 
     def _rename_home(self, inode: Inode) -> None:
         """Come home by rename(2) and link(2): the file system is the same."""
@@ -148,136 +168,191 @@ class Carrier:
             arriving.come_home(store, inode)
         except FileExistsError:
             raise Conflict(self._move.target, store.path(inode.number) or b"") from None
+        self._count_whole(inode)
+
+    async def _reserve(self, load: Load) -> Shortage | None:
+        """Reserve the room that a copy takes; returns what is missing."""
+        store = self._store
+        # A file may have been promised room by a move of its own, and be on its way with that of a directory.
+        own = store.index.open_moves_of(load.number)
+        move = own[0].number if own else self._move.number
+        got = room.begin(store, move, load.target, load.needs)
+        while isinstance(got, Shortage) and await trash.make_room_soon(store, load.target, load.needs):
+            got = room.begin(store, move, load.target, load.needs)
+        if isinstance(got, Shortage):
+            return got
+        self._room[load.number] = got
+        return None
+
+    async def _stage(self, loads: dict[InodeNo, Load], held: list[Held]) -> None:
+        """Make the copies; what comes to nothing is taken out of `loads`."""
+        store = self._store
+        staged = await staging.stage(store, loads.values(), self._progress)
+        refused = [loads[number] for number, made in staged.items() if _is_refused(made)]
+        for load in refused:
+            if await trash.make_room_soon(store, load.target, load.needs):
+                staged |= await staging.stage(store, [load], self._progress)
+        for number, made in staged.items():
+            load = loads[number]
+            if isinstance(made, Load):
+                loads[number] = made
+                self._room[number].left = 0  # the disk counts it
+            else:
+                self._give_up(number, made, loads, held)
+
+    def _progress(self, load: Load, size: int) -> None:
+        self._look()
+        self._count(load, size)
+        self._room[load.number].left = max(load.needs - size, 0)
+
+    def _look(self) -> None:
+        """A point where a move can stop; also called in threads.
+
+        Raises:
+            Stopped
+        """
+        if self._store.is_ending or self._move.state not in ACTIVE:
+            raise Stopped
+
+    def _count(self, load: Load, size: int) -> None:
+        """Have `size` bytes of a copy be in the move's count."""
+        with self._counting:
+            self._move.bytes_done += size - self._counted.get(load.number, 0)
+            self._counted[load.number] = size
+
+    def _count_whole(self, inode: Inode) -> None:
+        """Count an object that arrived without a copy."""
         self._move.files_done += 1
         self._move.bytes_done += inode.size
 
-    async def _stage(self, load: Load) -> Load:
-        """Make the copy in the target's incoming area."""
-        store = self._store
-        inode = store.inode(load.number)
-        incoming = load.target.incoming()
-        if load.source is None:
-            self._make(inode, load.target, incoming, load.staged)
-            return load
-        driver, directory, name = load.source
-        if not inode.is_regular:
-            copy.copy_object(directory, name, incoming, load.staged, root=load.target.number)
-            return load
-        fd = driver.open(directory, name, write=False)
-        try:
-            done = 0
-            promise = store.reserved[load.target.number].get(self._move.number)
-
-            def progress(size: int) -> None:
-                nonlocal done
-                self._move.bytes_done += size - done
-                done = size
-                if promise is not None:
-                    promise.left = max(load.size - size, 0)
-
-            def work() -> copy.CopyResult:
-                return copy.copy_file(
-                    fd, incoming, load.staged, root=load.target.number, algorithm=self._algorithm, progress=progress
-                )
-
-            result = await trio.to_thread.run_sync(work, limiter=store.threads[load.target.number])
-        finally:
-            content.close(fd)
-        return load._replace(digest=result.digest, size=result.size)
-
-    def _make(self, inode: Inode, target: Driver, incoming: int, staged: bytes) -> None:
-        """Make what was only in the index: a symlink or special file of an `id` root."""
-        try:
-            target.unlink(incoming, staged)
-        except FileNotFoundError:
-            pass
-        if stat.S_ISLNK(inode.mode):
-            target.symlink(incoming, staged, inode.target, inode.uid, inode.gid)
-        else:
-            target.mknod(incoming, staged, inode.mode, inode.rdev, inode.uid, inode.gid)
-        target.utime(incoming, staged, inode.atime_ns, inode.mtime_ns)
-
     # -- the switch -------------------------------------------------------------------------------------------------
 
-    async def _land(self, loads: dict[InodeNo, Load], held: list[Held], discards: Discards) -> None:
-        """Switch to the copies that are good, and take them out of `loads`."""
+    async def _land(self, loads: dict[InodeNo, Load], held: list[Held], discards: Discards) -> list[Load]:
+        """Switch to the copies that are good, and take them out of `loads`.
+
+        Returns:
+            the good copies of what was written here meanwhile.
+        """
+        written: list[Load] = []
         if not loads:
-            return
+            return written
         unsynced: dict[Driver, OSError | FusestoreError] = {}
         for target in {load.target for load in loads.values()}:
             try:
-                await self._sync(target)
+                await sync(self._store, target)
             except (OSError, FusestoreError) as error:
                 unsynced[target] = error
         # A power cut must not take the rename back and leave the copy under its new name.
         await trio.to_thread.run_sync(self._store.index.sync_log)
-        for load in list(loads.values()):
+        synced = [load for load in loads.values() if load.target not in unsynced]
+        held += [self._held(load.number, unsynced[load.target]) for load in loads.values() if load.target in unsynced]
+        proven = await staging.verify(self._store, synced, self._look)
+        breath = Breath()
+        for number, good in proven.items():
+            await breath.take()
+            load = loads[number]
             try:
-                if load.target in unsynced:
-                    held.append(_held(load.number, unsynced[load.target]))
-                elif load.digest and not await self._verify(load):
-                    held.append(Held(load.number, "the copy does not read back as it was written"))
+                if isinstance(good, OSError | FusestoreError):
+                    held.append(self._held(number, good))
+                elif not good:
+                    held.append(Held(number, follower.READS_DIFFERENTLY))
+                elif not follower.is_still(self._store, load):
+                    written.append(load)
                 elif (reason := self._changed(load)) is not None:
-                    held.append(Held(load.number, reason))
+                    held.append(Held(number, reason))
                 else:
-                    discards += self._arrive(load)
-                    del loads[load.number]
+                    discards += self._arrive(load, load.stamp if load.source is not None else None)
+                    del loads[number]
             except (OSError, FusestoreError) as error:
-                held.append(_held(load.number, error))
+                held.append(self._held(number, error))
+        return written
 
-    def _arrive(self, load: Load) -> Discards:
+    async def _follow(self, load: Load, loads: dict[InodeNo, Load], held: list[Held], discards: Discards) -> None:
+        """Bring a good copy up to a file that is written, and switch while its writers wait for nothing else."""
+        try:
+            with Follower(self._store, load) as copy:
+                while (reason := self._lost(load) or self._rotten(load)) is None:
+                    self._look()
+                    await copy.catch_up()
+                    await copy.prove()
+                    self._look()
+                    await trio.to_thread.run_sync(self._store.index.sync_log)
+                    async with copy.turn():
+                        if self._lost(load) is None and (stamp := copy.finish()) is not None:
+                            discards += self._arrive(load, stamp)
+                            del loads[load.number]
+                            return
+                held.append(Held(load.number, reason))
+        except (OSError, FusestoreError) as error:
+            held.append(self._held(load.number, error))
+
+    def _arrive(self, load: Load, stamp: FileStamp | None) -> Discards:
         store = self._store
         self._arrived_on.add(load.target)
-        stamp = load.stamp if load.source is not None else None
-        made = arriving.Copy(load.staged, self._algorithm, load.digest, stamp)
+        opened, following = store.files.get(load.number), store.files.followed.get(load.number)
+        is_written = following is not None and following.was_written
+        goes_on = opened is not None and opened.writing  # the version that was copied may become another yet
+        digest = b"" if is_written or goes_on else load.digest
+        made = arriving.Copy(load.staged, self._algorithm, digest, stamp)
         discards = arriving.arrive(store, self._move, store.inode(load.number), made)
+        store.files.unfollow(load.number)
+        room.end(store, self._room.pop(load.number), whole=True)
+        self._count(load, load.size)
         self._move.files_done += 1
         return discards
 
-    async def _verify(self, load: Load) -> bool:
-        incoming = load.target.incoming()
-
-        def work() -> bool:
-            return copy.verify_file(incoming, load.staged, load.size, load.digest, self._algorithm)
-
-        return await trio.to_thread.run_sync(work, limiter=self._store.threads[load.target.number])
-
-    def _changed(self, load: Load) -> str | None:
-        """Why a verified copy must not be used: the object is not the one any more that was planned."""
+    def _lost(self, load: Load) -> str | None:
+        """Why a copy is of no use: the object does not belong where it was to go."""
         store = self._store
-        inode = store.index.inode(load.number)
-        if inode is None:
+        if store.index.inode(load.number) is None:
             return "removed"
         home = store.placement.home_spots(load.number)
         if store.placement.is_home(load.number) or home[0].root != load.target.number:
             return "renamed"
-        if store.files.has_writer(load.number):
-            store.awaited[load.number] = self._move.number
-            return OPEN_FOR_WRITING
+        return None
+
+    def _changed(self, load: Load) -> str | None:
+        """Why a verified copy must not be used: the object is not the one any more that was planned."""
+        store = self._store
+        reason = self._lost(load)
+        if reason is not None:
+            return reason
+        inode = store.inode(load.number)
         if inode.version != load.version:
             return CHANGED
         if load.source is None:
             now = FileStamp(0, 0, inode.ctime_ns)
         else:
             at = store.place(load.number)
-            now = arriving.stamp_of(at.driver.stat(at.directory, at.name))
+            now = FileStamp.of(at.driver.stat(at.directory, at.name))
         if now != load.stamp:
             return CHANGED
+        return self._rotten(load)
+
+    def _rotten(self, load: Load) -> str | None:
+        """Why a good copy of what the disk has must not be used: its bytes are not those that were recorded."""
+        store = self._store
+        following = store.files.followed.get(load.number)
+        if following is not None and following.was_written:
+            return None  # what was copied first is not the content any more that the record speaks of
+        inode = store.inode(load.number)
         known = inode.current_hash if inode.hash_algorithm == self._algorithm else b""
-        if known and load.digest and known != load.digest and inode.state is State.READY:
-            return "the source does not match its recorded hash; nothing was changed"
+        unchanged = (inode.state, inode.version) == (State.READY, load.version)
+        if known and load.digest and known != load.digest and unchanged:
+            batch = store.batch()
+            verifying.record(store, batch, verifying.Finding(inode, Outcome.DAMAGED, load.digest))
+            store.index.apply(batch)
+            return MISMATCH
         return None
 
     def _throw_away(self, load: Load) -> None:
-        promise = self._store.reserved[load.target.number].get(self._move.number)
-        if promise is not None:
-            promise.left = load.size
-        try:
-            load.target.unlink(load.target.incoming(), load.staged)
-        except FileNotFoundError:
-            pass  # it had not begun, or it was left at its target by trouble after the switch
-        except (OSError, FusestoreError) as error:
-            log.debug("a staged copy stays", name=load.staged.decode(), error=str(error))
+        self._count(load, 0)
+        self._store.files.unfollow(load.number)
+        staging.throw_away(load)
+        room.end(self._store, self._room.pop(load.number), whole=False)
+
+    def _held(self, number: InodeNo, error: OSError | FusestoreError) -> Held:
+        return held_by(self._store, number, error, self._room.get(number))
 
     # -- after the switch -------------------------------------------------------------------------------------------
 
@@ -285,25 +360,51 @@ class Carrier:
         """Destroy the old bytes, once the new place is durable on the disk and in the index."""
         if not discards:
             return
-        for target in self._arrived_on:
-            await self._sync(target)
+        await self.make_durable()
+        breath = Breath()
+        for start in range(0, len(discards), RELEASED_AT_ONCE):
+            carry_out(self._store, discards[start : start + RELEASED_AT_ONCE])
+            await breath.take()
+
+    async def make_durable(self) -> None:
+        """See that no power cut can take back what has arrived.
+
+        Raises:
+            RootOffline, OSError: it still can.
+        """
+        await sync_all(self._store, self._arrived_on)
         self._arrived_on.clear()
-        await trio.to_thread.run_sync(self._store.index.sync_log)
-        carry_out(self._store, discards)
-
-    async def _sync(self, root: Driver) -> None:
-        await trio.to_thread.run_sync(root.sync, limiter=self._store.threads[root.number])
 
 
-def _held(number: InodeNo, error: OSError | FusestoreError) -> Held:
+def _is_refused(made: Load | staging.Trouble) -> bool:
+    """Whether a disk had no room for a copy."""
+    return isinstance(made, OSError) and made.errno in trash.NO_ROOM
+
+
+def held_by(store: Store, number: InodeNo, error: OSError | FusestoreError, copying: Copying | None = None) -> Held:
+    """What holds an object up that met trouble: one phrase for an operator, and the room that is missing.
+
+    Args:
+        copying: what its copy had reserved, if it got so far.
+    """
     log.debug("an object met trouble", inode=number, exc_info=error)
-    return Held(number, reason_of(error))
+    reason = reason_of(error)
+    home = store.placement.home(number)
+    if reason != NO_ROOM or home is None:
+        return Held(number, reason)
+    try:
+        shortage = room.refused(store, store.roots[home], copying)
+    except (OSError, FusestoreError):
+        return Held(number, reason)
+    return Held(number, shortage.reason, shortage)
 
 
 def reason_of(error: OSError | FusestoreError) -> str:
     """One phrase for an operator."""
+    if isinstance(error, UselessCopy):
+        return str(error.args[0])
     if isinstance(error, NotFound | FileNotFoundError):
         return CHANGED  # somebody took it away under our hands
     if isinstance(error, OSError):
-        return "no room" if error.errno in (errno.ENOSPC, errno.EDQUOT) else f"{error.strerror or error}"
+        return NO_ROOM if error.errno in trash.NO_ROOM else f"{error.strerror or error}"
     return str(error)

@@ -20,6 +20,7 @@ from fusestore.errors import FusestoreError, IndexFault, NotFound
 from fusestore.roots import content
 from fusestore.roots.hashing import hash_fd
 from fusestore.service import finalizing
+from fusestore.service.syncing import sync
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
@@ -136,7 +137,7 @@ class Hasher:
     async def _sync(self, driver: Driver) -> bool:
         """Make a root's bytes durable, if it takes them."""
         try:
-            await trio.to_thread.run_sync(driver.sync, limiter=self._store.threads[driver.number])
+            await sync(self._store, driver)
         except (OSError, FusestoreError) as error:
             if driver not in self._failing:
                 log.warning("root cannot be synced; its new files stay unsettled", root=driver.name, error=str(error))

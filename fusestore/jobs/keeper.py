@@ -9,22 +9,23 @@ import structlog
 import trio
 
 from fusestore.errors import FusestoreError, IndexFault
-from fusestore.model import MOUNT_ROOT, Cause, Operation
 from fusestore.roots import health
-from fusestore.roots.local import LocalRoot
-from fusestore.service import discarding, finalizing, vanished
+from fusestore.service import absence, discarding, syncing, trash, vanished
 
 if TYPE_CHECKING:
+    from fusestore.core.intents import Discard
+    from fusestore.core.ports import Driver
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
 
 COMMIT_LOOK_S: Final = 0.1
 SYNC_LOG_S: Final = 1.0  # what a power cut may take of the index (decision 0003)
-PROBE_S: Final = 3.0
+PROBE_S: Final = 1.0
+ANSWER_S: Final = 3.0  # a disk that takes longer to show its root counts as hanging
 SWEEP_S: Final = 5.0
 LEFT_S: Final = 60.0  # between two tries to destroy what a disk refused; by then nobody has it in hand any more
-CUT_PAUSE_S: Final = 0.2  # between two cuts of the event log, which hold up the loop
+CUT_PAUSE_S: Final = 0.05  # between two cuts of the event log, which hold up the loop
 
 
 async def commit_batches(store: Store) -> None:
@@ -55,12 +56,13 @@ async def _commit_batches(store: Store) -> Never:
 
 
 async def sweep(store: Store) -> None:
-    """Cut the event log to its length, and let go of what vanished a day ago."""
+    """Cut the event log to its length, let go of what vanished a day ago, and end what was in the trash long enough."""
     while True:
         await trio.sleep(SWEEP_S)
         try:
             await _cut_events(store)
             vanished.let_go(store, time.time_ns())
+            await trash.empty_due(store, time.time_ns())
         except FusestoreError as error:
             log.warning("sweeping failed", error=str(error))
 
@@ -71,6 +73,41 @@ async def _cut_events(store: Store) -> None:
         store.index.apply(batch)
         batch = store.batch()
         await trio.sleep(CUT_PAUSE_S)
+
+
+async def destroy_replaced(store: Store) -> None:
+    """Destroy what was replaced once the log says so durably: until then a power cut can bring its name back."""
+    waiting: list[tuple[int, Discard]] = []
+    wake = trio.Event()
+
+    def add(discards: list[tuple[int, Discard]]) -> None:
+        waiting.extend(discards)
+        wake.set()
+
+    store.on_replaced = add
+    while True:
+        await wake.wait()
+        wake = trio.Event()
+        discards, waiting[:] = waiting[:], []
+        try:
+            await trio.to_thread.run_sync(store.index.sync_log)
+        except IndexFault as fault:
+            log.debug("what was replaced stays", error=str(fault))
+            continue
+        for each in discards:
+            discarding.carry_out(store, [each])
+            await trio.lowlevel.checkpoint()
+
+
+async def sync_owing(store: Store) -> None:
+    """Make those disks durable on which effects wait for that, so that their number stays small."""
+    while True:
+        await trio.sleep(SWEEP_S)
+        for root in syncing.owing(store):
+            try:
+                await syncing.sync(store, root)
+            except (OSError, FusestoreError) as error:
+                log.debug("a disk is not durable", root=root.name, error=str(error))
 
 
 async def destroy_left(store: Store) -> None:
@@ -92,38 +129,34 @@ async def destroy_left(store: Store) -> None:
 
 
 async def watch_roots(store: Store) -> None:
-    """See whether each root is still the one that was opened (decision 0009)."""
-    said: dict[str, str] = {}
+    """See which roots are there (decision 0009)."""
+    for number, gone in store.absent.items():
+        if not gone.is_doubted:
+            absence.tell(store, store.roots[number], gone.reason)
     while True:
         await trio.sleep(PROBE_S)
-        for driver in store.roots.values():
-            if not isinstance(driver, LocalRoot):
-                continue
-            reason = "its disk does not answer"
-            with trio.move_on_after(PROBE_S):
-                # In the root's own threads: a disk that hangs keeps each that asks it.
-                limiter = store.threads[driver.number]
-                reason = await trio.to_thread.run_sync(health.probe, driver, abandon_on_cancel=True, limiter=limiter)
-            if driver.online == (not reason):
-                continue
-            driver.online = not reason
-            if not driver.online:
-                store.places.forget_root(driver)
-            if said.get(driver.name) != reason:
-                log.warning("root is offline" if reason else "root is online again", root=driver.name, reason=reason)
-            said[driver.name] = reason
-            _tell(store, driver.name, reason)
-            if driver.online:
-                finalizing.resume(store)
-            store.on_retry(None)
+        for root in store.roots.values():
+            await _watch(store, root)
 
 
-def _tell(store: Store, root: str, reason: str) -> None:
-    batch = store.batch()
-    top = store.inode(MOUNT_ROOT)
-    kind = "root-offline" if reason else "root-online"
-    store.event(batch, top, Operation.UPDATE, kind, path=b"", root=root, cause=Cause.OUTSIDE, detail=reason)
-    try:
-        store.index.apply(batch)
-    except FusestoreError as error:
-        log.warning("watchers are not told", root=root, kind=kind, error=str(error))
+async def _watch(store: Store, root: Driver) -> None:
+    if _is_doubted(store, root):
+        absence.let_go(store, root)  # somebody has to put its disk right
+        return
+    reason, answers = "its disk does not answer", False
+    with trio.move_on_after(ANSWER_S):
+        # In the root's own threads: a disk that hangs keeps each that asks it.
+        limiter = store.threads[root.number]
+        reason = await trio.to_thread.run_sync(health.probe, root, abandon_on_cancel=True, limiter=limiter)
+        answers = True
+    if _is_doubted(store, root):
+        return
+    if reason:
+        absence.leave(store, root, reason, answers=answers)
+    elif not root.online:
+        await absence.come_back(store, root)
+
+
+def _is_doubted(store: Store, root: Driver) -> bool:
+    known = store.absent.get(root.number)
+    return known is not None and known.is_doubted

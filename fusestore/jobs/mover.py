@@ -1,58 +1,88 @@
-"""Brings home what renames across roots have left behind, one move at a time per worker.
+"""Brings home what renames across roots have left behind.
 
-A move walks the names below its object: files in small batches by the `carrier`, then each directory itself,
-bottom-up. It keeps no state of its own that matters: interrupted anywhere, it starts again and skips what is home.
-What is held up (a writer, no room, a root that is away) makes the move wait; it is tried again soon, or at once when
-a writer closes.
+A move walks the names below its object (`walk`), and its files are carried (`carrier`). It keeps no state of its own
+that matters: interrupted anywhere, it starts again and skips what is home. What is held up (no room, a root that is
+away, a conflict) makes the move wait; it is tried again soon.
 
-    begun ──► due ──► running (as many as there are workers) ──► over
-               ▲         │
-               └─ waiting ◄┘
+Nobody waits behind a huge move: what is new gets a place in the quick lane, which it has to leave when its slice of
+time is over, or before its first huge file. What goes on in the long lane goes to its end after each slice, with its
+walk where it was.
+
+    begun ──► quick lane ──► place ──► over
+       ▲          │ a slice is over, a huge file comes
+       │          ▼
+       │      long lane ◄──► place ──► over
+       ├─ waiting ◄─ held up
+       └─ paused  ◄─ at the next safe point: between files, or in the middle of one
 """
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, deque
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
 
-from fusestore.core.moves import OPEN, MoveEvent
+from fusestore.core.moves import ACTIVE, NOT_ALL_THERE, MoveEvent, may
 from fusestore.errors import FusestoreError
-from fusestore.jobs.carrier import Carrier, Held, reason_of
+from fusestore.jobs import counting
+from fusestore.jobs.carrier import Carrier, Held, held_by
+from fusestore.jobs.lanes import Lane
+from fusestore.jobs.waiting import Waiting
+from fusestore.jobs.walk import HANDFUL_BYTES, Walk
 from fusestore.model import MoveNo, MoveState
-from fusestore.service import adopting, directories, moving, walking
+from fusestore.service import draining, moving, syncing, walking
 
 if TYPE_CHECKING:
+    from fusestore.jobs.lanes import Pair
     from fusestore.model import InodeNo, Move
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
 
-BATCH_FILES: Final = 512  # share two syncs of the target and one of the log
-BATCH_BYTES: Final = 64 << 20
-RETRY_S: Final = 1.0
+ARRIVED_AT_ONCE: Final = 8  # share one sync
+FLOW_S: Final = 0.3  # how often a move that has waited is looked at, whether its bytes flow again
+SLICE_S: Final = 1.0
+
+
+class _Turn:
+    """A move's place in a lane, and until when it may keep it."""
+
+    __slots__ = ("again", "lane", "until")
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.until = trio.current_time() + SLICE_S
+        self.again: trio.Event | None = None  # what a move that has given its place up waits for
 
 
 class Mover:
     """The only owner of moves that run.
+
+    Args:
+        workers: so many moves are carried at a time, and as many more that have only begun.
+        per_pair: at most so many of either between the same two roots.
 
     Attributes:
         running: the moves being worked on, with counts that are ahead of those in the index. One that was overtaken
             stays until its worker has nothing of it in hand.
     """
 
-    def __init__(self, store: Store, workers: int) -> None:
+    def __init__(self, store: Store, workers: int, per_pair: int) -> None:
         self._store = store
-        self._workers = workers
         self._wake = trio.Event()
         self._known = MoveNo(0)  # the newest move that was taken up
-        self._due: deque[MoveNo] = deque()
-        self._waiting: OrderedDict[MoveNo, float] = OrderedDict()  # when to try again, the earliest first
+        self._arrived = Lane(ARRIVED_AT_ONCE, ARRIVED_AT_ONCE)  # by rename(2); all that is left is to make that durable
+        self._quick = Lane(workers, per_pair)
+        self._long = Lane(workers, per_pair)
+        self._turns: dict[MoveNo, _Turn] = {}
+        self._waiting = Waiting(store)
+        self._held: dict[MoveNo, Held] = {}  # what holds up a move that is worked on
         self._claimed: set[InodeNo] = set()
-        self.running: dict[MoveNo, Move] = {}
+        self._again: set[MoveNo] = set()  # in hand, and to be tried once more at once
+        self._queued: set[MoveNo] = set()  # wait for a place in a lane for the first time
+        self.running = store.running
         store.on_move = self.wake
         store.on_retry = self.retry
 
@@ -61,142 +91,199 @@ class Mover:
         self._wake.set()
 
     def retry(self, move: MoveNo | None) -> None:
-        """What held a move up has passed; None: try all that wait."""
-        for number in list(self._waiting) if move is None else [move]:
-            if self._waiting.pop(number, None) is not None:
-                self._due.append(number)
+        """What held a move up has passed, or it shall go on; None: try all that wait."""
+        if move is None:
+            self._again.update(self.running)
+            due = self._waiting.take_all()
+        elif move in self.running:
+            self._again.add(move)
+            due = []
+        else:
+            due = self._waiting.take(move) or [move]
+        for number in due:
+            self._put(self._store.index.move(number))
         self._wake.set()
 
     async def run(self) -> None:
         index = self._store.index
         self._known = index.last_move
-        self._due += [move.number for move in index.moves(open_only=True)]
+        for position, move in enumerate(index.moves(open_only=True), 1):
+            self._put(move)
+            if position % walking.PAGE == 0:
+                await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
             while True:
                 self._wake = trio.Event()
                 begun = index.moves_after(self._known)
                 self._known = begun[-1] if begun else self._known
-                self._due += begun
-                while self._waiting and next(iter(self._waiting.values())) <= trio.current_time():
-                    self._due.append(self._waiting.popitem(last=False)[0])
-                while self._due and len(self.running) < self._workers:
-                    move = index.move(self._due.popleft())
-                    if move is not None and move.state in OPEN:
-                        self.running[move.number] = move
-                        nursery.start_soon(self._work, move)
-                with trio.move_on_at(next(iter(self._waiting.values()), math.inf)):
-                    await self._wake.wait()
+                for number in (*begun, *self._waiting.take_due(trio.current_time())):
+                    self._put(index.move(number))
+                for lane in (self._arrived, self._quick, self._long):
+                    self._fill(nursery, lane)
+                try:
+                    with trio.move_on_at(self._waiting.next_look()):
+                        await self._wake.wait()
+                except trio.Cancelled:
+                    self._store.is_ending = True
+                    raise
+
+    def _put(self, move: Move | None) -> None:
+        """Have a move wait for its turn, if it is not over."""
+        if move is None or move.state not in ACTIVE or move.number in self._queued or move.number in self.running:
+            return
+        self._waiting.take(move.number)
+        self._queued.add(move.number)
+        lane = self._quick
+        inode = self._store.index.inode(move.inode)
+        if inode is not None and not inode.is_dir:
+            if self._store.placement.is_home(inode.number):
+                lane = self._arrived
+            elif inode.size >= HANDFUL_BYTES:
+                lane = self._long
+        lane.put(move.number, _pair(move))
+
+    def _fill(self, nursery: trio.Nursery, lane: Lane) -> None:
+        """Work on as many moves as there are places for."""
+        while (number := lane.enter()) is not None:
+            turn = self._turns.get(number)
+            if turn is not None and turn.again is not None:
+                turn.again.set()
+                continue
+            self._queued.discard(number)
+            move = self._store.index.move(number)
+            if move is None or move.state not in ACTIVE:
+                lane.leave(number)
+                continue
+            self._again.discard(number)
+            self.running[number] = move
+            self._turns[number] = _Turn(lane)
+            nursery.start_soon(self._work, move)
 
     async def _work(self, move: Move) -> None:
         try:
-            await self.bring(move)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, move)
+                await self.bring(move)
+                nursery.cancel_scope.cancel()
         finally:
             del self.running[move.number]
-            if self._is_open(move):
-                self._waiting[move.number] = trio.current_time() + RETRY_S
+            turn = self._turns.pop(move.number)
+            if turn.again is None:
+                turn.lane.leave(move.number)
+            self._come_back(move, self._held.pop(move.number, None))
             self._wake.set()
+
+    def _come_back(self, move: Move, held: Held | None) -> None:
+        """See that a move which is out of hand and not over is worked on again."""
+        store = self._store
+        recorded = store.index.move(move.number)
+        if recorded is None or recorded.state not in ACTIVE:
+            self._waiting.forget(move.number)
+            store.tries.pop(move.number, None)
+            return
+        store.tries[move.number] += 1
+        if move.number in self._again or move.state not in ACTIVE:  # not: it was paused, and has been resumed since
+            self._put(recorded)
+        else:
+            self._waiting.hold(move.number, trio.current_time(), held)
+
+    async def _watch(self, move: Move) -> None:
+        """See that a move which has waited is called running once its bytes flow."""
+        before = move.bytes_done
+        while may(move, MoveEvent.RETRIED):
+            await trio.sleep(FLOW_S)
+            if may(move, MoveEvent.RETRIED) and move.bytes_done > before:
+                self._advance(move, MoveEvent.STARTED)
+            before = move.bytes_done
+
+    async def _give_way(self, move: Move, size: int) -> None:
+        """Let others have the place of a move that has had its slice, or goes on with so many bytes at once."""
+        turn = self._turns.get(move.number)
+        if turn is None or (trio.current_time() < turn.until and (turn.lane is self._long or size < HANDFUL_BYTES)):
+            return
+        turn.lane.leave(move.number)
+        turn.lane, turn.again = self._long, trio.Event()
+        self._long.put(move.number, _pair(move))
+        self._wake.set()
+        await turn.again.wait()
+        turn.again = None
+        turn.until = trio.current_time() + SLICE_S
 
     async def bring(self, move: Move) -> None:
         """Work on one move until it is over or held up; its trouble is in its state and reason."""
         try:
             await self._bring(move)
         except (OSError, FusestoreError) as error:
-            log.debug("a move met trouble", move=move.number, exc_info=error)
-            self._hold(move, reason_of(error))
+            self._hold(move, held_by(self._store, move.inode, error))
+        try:
+            moving.keep_counts(self._store, move)
+        except FusestoreError as error:  # nor does it matter
+            log.debug("a move's counts are not recorded", move=move.number, error=str(error))
 
     async def _bring(self, move: Move) -> None:
         store = self._store
-        if not self._is_open(move):
+        if not self._goes_on(move):
             return
         if move.state is not MoveState.WAITING:
             moving.change(store, move, MoveEvent.STARTED)
-        await self._count(move)
-        held = await self._walk(move)
-        if not self._is_open(move):
+        home = store.placement.home(move.inode)
+        if home is not None and not store.placement.is_home(move.inode):
+            draining.refuse(store, store.roots[home])
+        # A power cut must not take the rename back and leave what is made for it.
+        await trio.to_thread.run_sync(store.index.sync_log)
+        await counting.count(store, move)
+        walk = Walk(
+            store,
+            move,
+            Carrier(store, move, self._claimed),
+            goes_on=partial(self._goes_on, move),
+            give_way=partial(self._give_way, move),
+        )
+        await walk.go(move.inode)
+        if not self._goes_on(move):
             return
-        if held:
-            self._hold(move, held[0].reason)
+        if walk.held:
+            self._hold(move, _all_in_all(walk.held))
+            return
+        home = store.placement.home(move.inode)
+        # What is announced is there after a power cut.
+        await syncing.sync_all(store, [store.roots[home]] if home is not None and store.unsynced[home] else [])
+        if not self._goes_on(move):
             return
         inode = store.index.inode(move.inode)
-        if inode is not None and store.placement.is_home(move.inode):
+        if inode is not None and store.placement.is_home(move.inode) and store.placement.home(move.inode) == home:
             batch = store.batch()
             moving.finish(store, batch, move, inode, store.path(inode.number) or move.path)
             store.index.apply(batch)
 
-    def _hold(self, move: Move, reason: str) -> None:
-        if self._is_open(move):
+    def _hold(self, move: Move, held: Held) -> None:
+        reason = held.reason
+        self._held[move.number] = held
+        if self._goes_on(move) and may(move, MoveEvent.HELD_UP):  # not: it could not even be called running
             if (move.state, move.reason) != (MoveState.WAITING, reason):
                 log.info("a move waits", move=move.number, reason=reason)
-            try:
-                moving.change(self._store, move, MoveEvent.HELD_UP, reason)
-            except FusestoreError as error:  # the index takes nothing now; the move is tried again all the same
-                log.debug("a move's state is not recorded", move=move.number, error=str(error))
+            self._advance(move, MoveEvent.HELD_UP, reason)
 
-    def _is_open(self, move: Move) -> bool:
-        """Whether the index still wants this move; a rename or removal may have overtaken it."""
+    def _advance(self, move: Move, event: MoveEvent, reason: str = "") -> None:
+        try:
+            moving.change(self._store, move, event, reason)
+        except FusestoreError as error:  # the index takes nothing now; the move is worked on all the same
+            log.debug("a move's state is not recorded", move=move.number, error=str(error))
+
+    def _goes_on(self, move: Move) -> bool:
+        """Whether the index still wants this to be worked on: nobody has paused, cancelled or overtaken it."""
         recorded = self._store.index.move(move.number)
-        return recorded is not None and recorded.state in OPEN
+        return not self._store.is_ending and move.state in ACTIVE and recorded is not None and recorded.state in ACTIVE
 
-    async def _count(self, move: Move) -> None:
-        """Learn how much there is to do, for whoever watches."""
-        store = self._store
-        move.files_total = move.files_done = move.bytes_total = move.bytes_done = 0
-        for position, inode in enumerate(walking.below(store, move.inode), 1):
-            if position % walking.PAGE == 0:
-                await trio.lowlevel.checkpoint()
-            if not inode.is_dir:
-                home = store.placement.is_home(inode.number)
-                move.files_total += 1
-                move.files_done += home
-                move.bytes_total += inode.size
-                move.bytes_done += inode.size if home else 0
 
-    async def _walk(self, move: Move) -> list[Held]:
-        """Bring everything below the move's object home; returns what did not get there."""
-        store = self._store
-        carrier = Carrier(store, move, self._claimed)
-        top = store.index.inode(move.inode)
-        if top is None:
-            return []
-        if not top.is_dir:
-            return await carrier.bring([top.number])
-        held: list[Held] = []
-        todo: list[tuple[InodeNo, bool]] = [(top.number, False)]  # directory, and whether its content was seen to
-        while todo and self._is_open(move):
-            directory, seen_to = todo.pop()
-            if store.index.inode(directory) is None:
-                continue
-            if seen_to:
-                reason = await directories.bring_home(store, move, directory)
-                held += [Held(directory, reason)] if reason else []
-                continue
-            todo.append((directory, True))
-            await adopting.refresh(store, directory)
-            directories.begin(store, directory)
-            subdirectories: list[InodeNo] = []
-            held += await self._files_of(directory, carrier, subdirectories)
-            todo += [(each, False) for each in subdirectories]
-        return held
+def _all_in_all(held: list[Held]) -> Held:
+    """What holds a move up: the first trouble; where it is only ever room, with the least that would help."""
+    troubles = [each for each in held if each.reason != NOT_ALL_THERE]
+    shortages = [each.shortage for each in troubles if each.shortage is not None]
+    if not shortages or len(shortages) < len(troubles):
+        return held[0]._replace(shortage=None)
+    return held[0]._replace(shortage=min(shortages, key=lambda each: each.bytes))
 
-    async def _files_of(self, directory: InodeNo, carrier: Carrier, subdirectories: list[InodeNo]) -> list[Held]:
-        store = self._store
-        held: list[Held] = []
-        after = b""
-        while names := store.index.dentries(directory, after, BATCH_FILES):
-            batch: list[InodeNo] = []
-            size = 0
-            for name, number in names:
-                after = name
-                inode = store.index.inode(number)
-                if inode is None:
-                    continue
-                if inode.is_dir:
-                    subdirectories.append(number)
-                elif not store.placement.is_home(number):
-                    batch.append(number)
-                    size += inode.size
-                    if size >= BATCH_BYTES:
-                        break
-            held += await carrier.bring(batch)
-            await trio.lowlevel.checkpoint()
-        return held
+
+def _pair(move: Move) -> Pair:
+    return move.source, move.target

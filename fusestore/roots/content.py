@@ -10,6 +10,9 @@ import errno
 import os
 from typing import Final
 
+from fusestore.roots import freeing, opening
+from fusestore.roots.opening import path_of
+
 INLINE_WRITE_BYTES: Final = 64 * 1024  # larger writes may wait for the disk's dirty limit long enough to be felt
 
 
@@ -65,6 +68,42 @@ def stat(fd: int) -> os.stat_result:
     return os.fstat(fd)
 
 
+def change(fd: int, *, mode: int | None, owner: tuple[int, int] | None, times_ns: tuple[int, int] | None) -> None:
+    """Set attributes of an open file, None leaves one as it is; the owner first, which clears set-id bits."""
+    if owner is not None:
+        os.fchown(fd, *owner)
+    if mode is not None:
+        os.fchmod(fd, mode)
+    if times_ns is not None:
+        os.utime(fd, ns=times_ns)
+
+
+def writable(fd: int) -> int:
+    """A descriptor for reading and writing of a file that is open, whatever has become of its name."""
+    return os.open(path_of(fd), os.O_RDWR | os.O_CLOEXEC)
+
+
+def readable(fd: int) -> int:
+    """A descriptor for reading, with flags of its own, of a file that is open."""
+    return os.open(path_of(fd), os.O_RDONLY | os.O_CLOEXEC)
+
+
+def getxattr(fd: int, attribute: bytes) -> bytes:
+    return os.getxattr(fd, attribute)
+
+
+def listxattr(fd: int) -> list[bytes]:
+    return [os.fsencode(attribute) for attribute in os.listxattr(fd)]
+
+
+def setxattr(fd: int, attribute: bytes, value: bytes | None) -> None:
+    """Set an attribute, or remove it with None."""
+    if value is None:
+        os.removexattr(fd, attribute)
+    else:
+        os.setxattr(fd, attribute, value)
+
+
 def sync(fd: int, *, data_only: bool) -> None:
     """Make an open file's bytes durable. Blocks."""
     (os.fdatasync if data_only else os.fsync)(fd)
@@ -75,8 +114,23 @@ def open_directory(directory: int) -> int:
     return os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
 
 
+def disconnect(fd: int) -> None:
+    """Let go of an open file whose root is away; its number leads nowhere, until `reconnect`."""
+    opening.disconnect(fd)
+
+
+def reconnect(fd: int, again: int) -> None:
+    """Let `fd` lead to what was opened as `again`, which is used up."""
+    opening.connect(fd, again)
+
+
+def duplicate(fd: int) -> int:
+    """A further descriptor of the same open object, for whoever uses it longer than its owner may keep it."""
+    return os.dup(fd)
+
+
 def close(fd: int) -> None:
-    os.close(fd)
+    freeing.close(fd)
 
 
 def forget_cached(fd: int) -> None:

@@ -12,21 +12,27 @@ import errno
 import mmap
 import os
 import stat
+from itertools import cycle
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fusestore.model import Backing
+from fusestore.roots import syscalls
+from fusestore.roots.ahead import AT_A_TIME, ahead
 from fusestore.roots.hashing import BLOCK_BYTES, Hasher
 from fusestore.roots.identity import IDENTITY_XATTR
-from fusestore.roots.opening import open_object, open_regular, path_of
+from fusestore.roots.opening import leave_atime, open_object, open_regular, path_of
 from fusestore.roots.syscalls import birth, birth_fd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from fusestore.model import RootNo
 
     Progress = Callable[[int], None]
 
+HUGE_BYTES: Final = 64 << 20  # from here on a file would push out of memory what others need there
+_WINDOW_BYTES: Final = 16 << 20  # of a huge file are written, and forgotten, at a time
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SET_ID: Final = 0o6000
 _NOT_HERE: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EINVAL)
 
@@ -40,16 +46,24 @@ class CopyResult(NamedTuple):
 
 
 def copy_file(
-    source: int, incoming: int, name: bytes, *, root: RootNo, algorithm: str, progress: Progress | None = None
+    source: int,
+    incoming: int,
+    name: bytes,
+    *,
+    root: RootNo,
+    algorithm: str,
+    progress: Progress | None = None,
+    allocated: Callable[[], None] | None = None,
 ) -> CopyResult:
     """Copy the open regular file `source` to the new file `name` in the directory `incoming`; holes stay holes.
 
-    The size is that of `source` at the start: what a writer appends meanwhile is not copied, and a file that was cut
-    short ends where it ends now. A leftover of the same name is replaced.
+    The size is that of `source` at the start: what a writer appends meanwhile is not copied, and a file that is cut
+    short ends where its end was met. A leftover of the same name is replaced.
 
     Args:
         root: the number of the root that `incoming` belongs to, for the backing.
         progress: called with the number of bytes done so far; what it raises ends the copy.
+        allocated: called if and when the disk has set aside the room that the whole copy takes.
 
     Raises:
         OSError: the disks' own answers; whatever is raised, no file stays behind.
@@ -58,9 +72,18 @@ def copy_file(
         os.unlink(name, dir_fd=incoming)
     target = os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=incoming)
     try:
-        before = os.fstat(source)  # its access time is about to change
+        leave_atime(source)
+        before = os.fstat(source)  # its access time changes now where the disk does not let us
         hasher = Hasher(algorithm)
-        _copy_bytes(source, target, before.st_size, hasher, progress)
+        if _is_cloned(source, target, before):
+            for _offset, _block in _data(target, before.st_size, hasher):
+                if progress is not None:
+                    progress(hasher.size)
+        else:
+            if _is_allocated(target, before) and allocated is not None:
+                allocated()
+            _copy_bytes(source, target, before.st_size, hasher, progress)
+        os.ftruncate(target, hasher.size)
         _copy_attributes(source, target, before)
         return CopyResult(hasher.size, hasher.digest(), Backing(root, *birth_fd(target)))
     except BaseException:
@@ -100,36 +123,128 @@ def copy_attributes(directory: int, name: bytes, to_directory: int, to_name: byt
         os.close(source)
 
 
-def verify_file(incoming: int, name: bytes, size: int, digest: bytes, algorithm: str) -> bool:
+def renew_attributes(source: int, target: int) -> None:
+    """Give the open file `target`, a copy made earlier, the attributes that `source` has now.
+
+    What the source has lost of its user's xattrs meanwhile goes.
+    """
+    kept = set(_xattrs(path_of(source)))
+    for attribute in _xattrs(path_of(target)):
+        if attribute not in kept and attribute.startswith("user."):
+            os.removexattr(target, attribute)
+    _copy_attributes(source, target, os.fstat(source))
+
+
+def verify_file(
+    incoming: int, name: bytes, size: int, digest: bytes, algorithm: str, *, look: Callable[[], None] | None = None
+) -> bool:
     """Read a file back from its disk rather than from memory, and say whether it holds what it should.
 
     The file must have been synced: the page cache lets go only of what is on the disk.
+
+    Args:
+        look: called before each block is used; what it raises ends the reading.
     """
     hasher = Hasher(algorithm)
-    for block in _blocks_from_disk(incoming, name):
-        hasher.update(block)
-        if hasher.size > size:
-            return False
+    blocks = blocks_from_disk(incoming, name, size)
+    with contextlib.closing(ahead(blocks) if size > BLOCK_BYTES else blocks) as read:
+        for block in read:
+            if look is not None:
+                look()
+            hasher.update(block)
+            if hasher.size > size:
+                return False
     return hasher.size == size and hasher.digest() == digest
 
 
+def _is_cloned(source: int, target: int, status: os.stat_result) -> bool:
+    """Whether the copy shares the bytes of its source now; only within a file system, and not every one can."""
+    if status.st_dev != os.fstat(target).st_dev:
+        return False
+    try:
+        syscalls.clone(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def _is_allocated(target: int, status: os.stat_result) -> bool:
+    """Whether the disk has set room aside for the whole copy; not for a small one, nor for one with holes.
+
+    Raises:
+        OSError: there is no room.
+    """
+    if not BLOCK_BYTES < status.st_size <= status.st_blocks * 512:
+        return False
+    try:
+        syscalls.fallocate(target, status.st_size)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+        return False
+    return True
+
+
 def _copy_bytes(source: int, target: int, size: int, hasher: Hasher, progress: Progress | None) -> None:
-    buffer = memoryview(bytearray(BLOCK_BYTES))
+    blocks = _data(source, size, hasher)
+    behind = _Behind(source, target) if size >= HUGE_BYTES else None
+    with contextlib.closing(ahead(blocks) if size > BLOCK_BYTES else blocks) as read:
+        for offset, block in read:
+            _write_all(target, block, offset)
+            if progress is not None:
+                progress(offset + len(block))
+            if behind is not None:
+                behind.is_at(offset + len(block))
+
+
+def _data(source: int, size: int, hasher: Hasher) -> Generator[tuple[int, memoryview]]:
+    """Read and hash all of a file; yields where its data is, and the data, which is good for so long as `ahead` has it.
+
+    A file that is cut short under our hands ends there.
+    """
+    buffers = cycle(
+        [memoryview(bytearray(min(size, BLOCK_BYTES))) for _ in range(AT_A_TIME if size > BLOCK_BYTES else 1)]
+    )
     for start, end in _extents(source, size):
         hasher.update_zeros(start - hasher.size)
         while hasher.size < end:
-            block = buffer[: min(BLOCK_BYTES, end - hasher.size)]
-            count = os.preadv(source, [block], hasher.size)
-            if count == 0:  # cut short under our hands
+            offset = hasher.size
+            block = next(buffers)[: end - offset]
+            count = os.preadv(source, [block], offset)
+            if count == 0:
                 break
-            _write_all(target, block[:count], hasher.size)
             hasher.update(block[:count])
-            if progress is not None:
-                progress(hasher.size)
+            yield offset, block[:count]
     hole_end = min(size, os.fstat(source).st_size)
     if hole_end > hasher.size:
         hasher.update_zeros(hole_end - hasher.size)
-    os.ftruncate(target, hasher.size)
+
+
+class _Behind:
+    """Has a huge copy written out on the way, so that the sync at its end is short, and its pages let go of."""
+
+    def __init__(self, source: int, target: int) -> None:
+        self._source = source
+        self._target = target
+        self._begun = 0  # being written up to here
+        self._gone = 0  # out of memory up to here
+        os.posix_fadvise(source, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    def is_at(self, offset: int) -> None:
+        """The copy has come so far.
+
+        Raises:
+            OSError: the disk did not take what was written.
+        """
+        if offset - self._begun < _WINDOW_BYTES:
+            return
+        syscalls.write_out(self._target, self._begun, offset - self._begun, wait=False)
+        done = self._begun - self._gone
+        if done:
+            syscalls.write_out(self._target, self._gone, done, wait=True)
+            for fd in (self._source, self._target):
+                os.posix_fadvise(fd, self._gone, done, os.POSIX_FADV_DONTNEED)
+        self._gone, self._begun = self._begun, offset
 
 
 def _extents(source: int, size: int) -> Iterator[tuple[int, int]]:
@@ -179,15 +294,7 @@ def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
 
 def _copy_xattrs(source: str, target: str) -> None:
     """The user's xattrs must arrive; the system's do where that is permitted and means something."""
-    try:
-        attributes = os.listxattr(source)
-    except OSError as error:
-        if error.errno == errno.ENOTSUP:
-            return
-        raise
-    for attribute in attributes:
-        if os.fsencode(attribute) == IDENTITY_XATTR:
-            continue
+    for attribute in _xattrs(source):
         try:
             os.setxattr(target, attribute, os.getxattr(source, attribute))
         except OSError as error:
@@ -195,13 +302,30 @@ def _copy_xattrs(source: str, target: str) -> None:
                 raise
 
 
-def _blocks_from_disk(directory: int, name: bytes) -> Iterator[memoryview]:
-    """The file's bytes past the page cache: by direct I/O, or else after asking the cache to forget them."""
-    buffer = memoryview(mmap.mmap(-1, BLOCK_BYTES))  # page-aligned, as direct I/O demands
+def _xattrs(path: str) -> list[str]:
+    """The names of all xattrs that are not our own."""
+    try:
+        return [each for each in os.listxattr(path) if os.fsencode(each) != IDENTITY_XATTR]
+    except OSError as error:
+        if error.errno == errno.ENOTSUP:
+            return []
+        raise
+
+
+def blocks_from_disk(directory: int, name: bytes, size: int = BLOCK_BYTES) -> Generator[memoryview]:
+    """The file's bytes past the page cache: by direct I/O, or else after asking the cache to forget them.
+
+    A block is good for so long as `ahead` has it, of a file of no more than one block until the next.
+    """
+    length = min(BLOCK_BYTES, size // mmap.PAGESIZE * mmap.PAGESIZE + mmap.PAGESIZE)  # one byte too many would be seen
+    # Page-aligned, as direct I/O demands.
+    buffers = cycle([memoryview(mmap.mmap(-1, length)) for _ in range(AT_A_TIME if size > BLOCK_BYTES else 1)])
     fd, direct = _open_direct(directory, name)
     try:
+        leave_atime(fd)
         offset = 0
         while True:
+            buffer = next(buffers)
             try:
                 count = os.preadv(fd, [buffer], offset)
             except OSError as error:
@@ -211,11 +335,12 @@ def _blocks_from_disk(directory: int, name: bytes) -> Iterator[memoryview]:
                 again = _open_forgotten(directory, name)
                 os.close(fd)
                 fd, direct = again, False
+                leave_atime(fd)
                 continue
             yield buffer[:count]
             offset += count
             # A direct read from the unaligned end of the file would be refused.
-            if count == 0 or (count < BLOCK_BYTES and offset >= os.fstat(fd).st_size):
+            if count == 0 or (count < length and offset >= os.fstat(fd).st_size):
                 return
     finally:
         os.close(fd)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from blake3 import blake3
 
+from fusestore.roots.opening import leave_atime
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -54,11 +56,12 @@ _ZEROS: Final = memoryview(bytes(BLOCK_BYTES))
 
 
 def hash_fd(fd: int, algorithm: str, progress: Callable[[int], None] | None = None) -> bytes:
-    """The digest of all bytes of an open file; its offset stays where it is.
+    """The digest of all bytes of an open file; its offset, and its access time if the disk lets us, stay as they are.
 
     Args:
         progress: called with the number of bytes read so far after each block; what it raises ends the reading.
     """
+    leave_atime(fd)
     hasher = Hasher(algorithm)
     buffer = memoryview(bytearray(BLOCK_BYTES))
     while count := os.preadv(fd, [buffer], hasher.size):

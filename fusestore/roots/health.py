@@ -1,4 +1,4 @@
-"""Whether a root is still the one that was opened: its path is opened again and compared with what we hold.
+"""Whether a root is there: its path is opened again, its marker read, and both compared with what we know and hold.
 
 A descriptor goes on working after `umount -l`, and a path goes on answering after its disk is gone, with what lies
 below the mountpoint. Only both together, with the marker, tell the truth. As long as our descriptors are open the
@@ -14,22 +14,24 @@ from typing import TYPE_CHECKING
 from fusestore.roots.marker import MarkerDamaged, read_marker
 
 if TYPE_CHECKING:
-    from fusestore.roots.local import LocalRoot
+    from fusestore.core.ports import Driver
 
 
-def probe(root: LocalRoot) -> str:
-    """Look at the root's path; returns why it is not the root that was opened, "" when it is.
+def probe(root: Driver) -> str:
+    """Look at the root's path; returns why what is there is not the root, "" when it is.
 
-    A root that comes back as another mount is not: the directories that are open on it are not those any more.
+    One that is open and comes back as another mount is not: what is open on it belongs to the mount that was.
     """
     try:
         top = os.open(root.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         return f"{root.path} cannot be opened: {error.strerror}"
     try:
-        there, held = os.fstat(top), os.fstat(root.top)
-        if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
-            return f"{root.path} is another directory than the one in use; its disk was unmounted or replaced"
+        there = os.fstat(top)
+        if root.is_open:
+            held = os.fstat(root.top)
+            if (there.st_dev, there.st_ino) != (held.st_dev, held.st_ino):
+                return f"{root.path} is another directory than the one in use; its disk was unmounted or replaced"
         if read_marker(top, there.st_dev).uuid.bytes != root.uuid:
             return f"{root.path} carries the marker of another root"
     except MarkerDamaged as error:

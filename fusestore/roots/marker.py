@@ -25,6 +25,8 @@ from fusestore.roots.opening import open_directory, open_regular
 from fusestore.roots.renaming import rename_new
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fusestore.config import RootConfig
 
 MARKER_NAME: Final = b"root.toml"
@@ -49,6 +51,12 @@ class Claim(NamedTuple):
     uuid: bytes
     area: int  # descriptor of the marker directory
     lock: int
+
+    def release(self) -> None:
+        """Close both, the lock last."""
+        for fd in (self.area, self.lock):
+            if fd >= 0:
+                os.close(fd)
 
 
 class MarkerDamaged(ValueError):
@@ -106,6 +114,19 @@ def read_marker(top: int, device: int) -> Marker:
         return _parse(fd)
     finally:
         os.close(fd)
+
+
+def claimant(directory: Path) -> UUID:
+    """The store that claims a directory.
+
+    Raises:
+        as for `read_marker`.
+    """
+    top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return read_marker(top, os.fstat(top).st_dev).store
+    finally:
+        os.close(top)
 
 
 def _unavailable(spec: RootConfig, what: str) -> RootUnavailable:

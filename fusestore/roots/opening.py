@@ -8,9 +8,10 @@ opens by name.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -39,19 +40,30 @@ def open_directory(parent: int, name: bytes, device: int) -> int:
     return fd
 
 
-def open_regular(directory: int, name: bytes, flags: int) -> int:
+def open_regular(directory: int, name: bytes, flags: int, device: int | None = None) -> int:
     """Open the regular file `name` with `flags` added; never waits and never becomes a controlling terminal.
 
     Raises:
-        OSError: ELOOP for a symlink, EISDIR for a directory, ENXIO for any other thing.
+        OSError: ELOOP for a symlink, EISDIR for a directory, ENXIO for any other thing, EXDEV for what is not on
+            `device`.
     """
     fd = os.open(name, _REGULAR | flags, dir_fd=directory)
-    mode = os.fstat(fd).st_mode
-    if not stat.S_ISREG(mode):
+    opened = os.fstat(fd)
+    code = 0
+    if not stat.S_ISREG(opened.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(opened.st_mode) else errno.ENXIO
+    elif device is not None and opened.st_dev != device:
+        code = errno.EXDEV
+    if code:
         os.close(fd)
-        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.ENXIO
         raise OSError(code, os.strerror(code), name)
     return fd
+
+
+def leave_atime(fd: int) -> None:
+    """Have reads through `fd`, which are our own and no program's, leave the access time; where the disk lets us."""
+    with suppress(PermissionError):  # only a file's owner may
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NOATIME)
 
 
 def open_object(directory: int, name: bytes) -> int:
@@ -72,3 +84,24 @@ def object_path(directory: int, name: bytes) -> Iterator[str]:
 def path_of(fd: int) -> str:
     """A path to what `fd` names; the kernel does not follow a symlink that lies there."""
     return f"/proc/self/fd/{fd}"
+
+
+def disconnect(fd: int) -> None:
+    """Let a descriptor lead nowhere without giving its number away: what is asked of it is EBADF, ENOTDIR or ELOOP.
+
+    For one that a thread may be using. The disk it led to can be taken out as soon as calls in progress have returned.
+    """
+    nowhere = os.open("/proc/self/exe", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # a symlink: it opens as nothing
+    try:
+        os.dup2(nowhere, fd, inheritable=False)
+    finally:
+        os.close(nowhere)
+
+
+def connect(old: int, fd: int) -> int:
+    """Let the number `old` lead to where `fd` leads, which is used up; where there is none yet (-1), `fd` is it."""
+    if old < 0:
+        return fd
+    os.dup2(fd, old, inheritable=False)
+    os.close(fd)
+    return old

@@ -1,4 +1,4 @@
-"""Taking over what the disk shows and the index does not know, and letting go of what is no longer there.
+"""Taking over what the disk shows and the index does not know, and letting go of what is no longer there, name by name.
 
 An object is known again by (root, st_ino, birth time): a name that vanished here and turned up there is a rename
 outside and keeps its id; what is gone for good keeps its row for a day, in case it turns up elsewhere (decision 0009).
@@ -7,15 +7,15 @@ Nothing is ever concluded from a root that is offline.
 
 from __future__ import annotations
 
+import contextlib
 import stat as stat_module
 import time
 from typing import TYPE_CHECKING, Final
 
-import trio
 from uuid_utils import uuid7
 
 from fusestore.core.reconcile import Verdict, compare
-from fusestore.errors import Gone, NotFound, RootOffline
+from fusestore.errors import Covered, Gone, IndexFault, NotFound, RootOffline
 from fusestore.model import (
     CONTROL_NAME,
     NAME_MAX,
@@ -23,25 +23,24 @@ from fusestore.model import (
     Cause,
     Inode,
     InodeNo,
-    Layout,
     Operation,
     Outside,
     Spot,
-    Stamp,
-    State,
 )
 from fusestore.roots import identity
+from fusestore.service import doubting, draining, keeping, replicas, restoring, walking
 from fusestore.service.places import At, is_object
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
 
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
     from fusestore.service.store import Store
 
-CHUNK: Final = 500  # names handled without letting other tasks run
-RACY_NS: Final = 20_000_000  # a ctime younger than this may not show a change that comes in the same clock tick
+SECOND_NS: Final = 1_000_000_000
+POWER: Final = "taken back by a power cut"
 
 
 def adopt_name(store: Store, parent: InodeNo, at: At) -> tuple[Inode, os.stat_result]:
@@ -51,16 +50,17 @@ def adopt_name(store: Store, parent: InodeNo, at: At) -> tuple[Inode, os.stat_re
         NotFound: the disk has no such name, or it is not for the mount (a ghost, the marker, another device).
     """
     batch = store.batch(grows=True)
-    adopted = _adopt(store, batch, parent, at, announce=True)
+    adopted = adopt(store, batch, parent, at, announce=True)
     if adopted is None:
         raise NotFound(at.name)
     store.index.apply(batch)
     return adopted
 
 
-def _adopt(
+def adopt(
     store: Store, batch: Batch, parent: InodeNo, at: At, *, announce: bool
 ) -> tuple[Inode, os.stat_result] | None:
+    """Add to a batch that a name is taken over; None if the disk has none such, or it is not for the mount."""
     driver, directory, name = at
     if len(name) > NAME_MAX or (name == CONTROL_NAME and parent in store.tops):
         return None
@@ -97,6 +97,9 @@ def _adopt(
     batch.link(parent, name, inode.number)
     if store.placement.default_root(parent) != driver.number:
         batch.place(inode.number, (spot,), None)
+    if inode.is_regular:
+        draining.found(store, batch, driver)
+        keeping.consider(store, batch, inode, store.placement.directory_home(parent))
     if announce:
         store.event(
             batch,
@@ -142,19 +145,27 @@ def _recognise(
     row = store.index.placement(number)
     here = Spot(at.driver.number, parent, at.name)
     old_path = store.path(number)
-    stays: list[tuple[InodeNo, bytes]] = []
+    cause = blame(store, at.driver, inode.ctime_ns, stat.st_ctime_ns)
+    lost = []
     for name in names:
-        if row is None and not _still_there(store, Spot(at.driver.number, *name), number, backing):
-            batch.unlink(*name, number)
-        else:
-            stays.append(name)
+        spot = Spot(at.driver.number, *name)
+        if (row is None or spot in row) and not _still_there(store, spot, number, backing):
+            lost.append(name)
+    spots = tuple(spot for spot in row or () if _still_there(store, spot, number, backing))
+    # Nothing is added to the batch before all has been looked at: looking may fail.
+    for name in lost:
+        batch.unlink(*name, number)
+    stays = [name for name in names if name not in lost]
     names_after = [*stays, (parent, at.name)]
     batch.link(parent, at.name, number)
     gone_at = store.index.vanished_at(number)
     if gone_at is not None:
         batch.unvanish(number, gone_at)
-    spots = tuple(spot for spot in row or () if _still_there(store, spot, number, backing))
     batch.place(number, store.placement.row_for((*spots, here), names_after) if row else None, row)
+    if at.driver.number not in {spot.root for spot in row or store.placement.inherited(names)}:
+        _bring_along(store, batch, inode, at.driver)
+    if inode.is_regular:
+        draining.found(store, batch, at.driver)
     inode.backing = backing
     inode.nlink = stat.st_nlink
     batch.put_inode(inode)
@@ -169,38 +180,90 @@ def _recognise(
         path=store.join(parent, at.name),
         root=at.driver.name,
         old_path=old_path or b"",
-        cause=Cause.OUTSIDE,
+        cause=cause,
+        detail=POWER if cause is Cause.RECOVER else "",
     )
     new_path = store.join(parent, at.name) or b""
-    store.journal(batch, inode, "rename" if renamed else "link", "outside", old=old_path or b"", new=new_path)
+    store.journal(batch, inode, "rename" if renamed else "link", _word(cause), old=old_path or b"", new=new_path)
     return inode, stat
+
+
+def _bring_along(store: Store, batch: Batch, inode: Inode, driver: Driver) -> None:
+    """Add to a batch what it means for replicas that an object, and all below it, has come to another root."""
+    if store.index.has_replicas():
+        for each in walking.below(store, inode.number):
+            replicas.give_way(store, batch, each, {driver.number})
+
+
+def _word(cause: Cause) -> str:
+    return POWER if cause is Cause.RECOVER else "outside"
 
 
 def _still_there(store: Store, spot: Spot, number: InodeNo, backing: Backing) -> bool:
     try:
         at = store.places.at(spot, number)
         return is_object(at, backing)
+    except Covered:
+        return True  # as far as anybody can tell
     except (FileNotFoundError, NotADirectoryError, NotFound):
         return False
 
 
+def blame(store: Store, driver: Driver, known_ns: int, seen_ns: int) -> Cause:
+    """Whose doing a difference between record and disk is: after a power cut it may be the cut's.
+
+    Args:
+        known_ns: ctime in the record.
+        seen_ns: ctime of what the disk shows: it goes back only with the power, and what it shows from between the
+            last event and this start was ours, as far as anybody can tell, as is what concerns so young a record.
+    """
+    if not store.index.lost:
+        return Cause.OUTSIDE
+    since_ns, until_ns = store.index.lost_ns
+    ours = driver.outside is not Outside.WRITERS or seen_ns < known_ns or since_ns - SECOND_NS <= seen_ns <= until_ns
+    ours = ours or known_ns > since_ns - restoring.YOUNG_NS
+    return Cause.RECOVER if ours else Cause.OUTSIDE
+
+
+def _blame_missing(store: Store, parent: InodeNo, inode: Inode) -> Cause:
+    """The same for a name that is gone: its directory has changed since, or never knew it."""
+    try:
+        driver, directory = store.places.directory(parent)
+        return blame(store, driver, inode.ctime_ns, driver.stat_dir(directory).st_ctime_ns)
+    except (OSError, NotFound, RootOffline):
+        return Cause.RECOVER if store.index.lost else Cause.OUTSIDE
+
+
 def vanish(store: Store, parent: InodeNo, name: bytes, number: InodeNo) -> None:
-    """A name is gone from its disk: somebody removed or renamed it behind our back."""
+    """A name is gone from its disk: somebody removed or renamed it behind our back.
+
+    With the last disk object go all names, those on other roots that have none of their own among them.
+    """
     inode = store.inode(number)
     batch = store.batch()
-    _vanish(store, batch, parent, name, inode)
-    store.index.apply(batch)
+    names, row = store.index.parents(number), store.index.placement(number)
+    going: Sequence[tuple[InodeNo, bytes]] = [(parent, name)]
+    if row is not None:
+        left = tuple(spot for spot in row if (spot.directory, spot.name) != (parent, name))
+        if left:
+            after = store.placement.row_for(left, [each for each in names if each != (parent, name)])
+            batch.place(number, after, row)
+        else:
+            going = names
+    for each in going:
+        _unlink(store, batch, *each, inode)
+    if len(going) == len(names):
+        batch.vanish(number, time.time_ns())
+        batch.place(number, None, row)
+    with contextlib.suppress(IndexFault):  # what the disk shows is true all the same
+        store.index.apply(batch)
 
 
-def _vanish(store: Store, batch: Batch, parent: InodeNo, name: bytes, inode: Inode) -> None:
+def _unlink(store: Store, batch: Batch, parent: InodeNo, name: bytes, inode: Inode) -> None:
     number = inode.number
     path = store.join(parent, name)
+    cause = _blame_missing(store, parent, inode)
     batch.unlink(parent, name, number)
-    if len(store.index.parents(number)) == 1:
-        batch.vanish(number, time.time_ns())
-        row = store.index.placement(number)
-        if row is not None:
-            batch.place(number, None, row)
     if inode.is_dir:
         store.directory_changed(number)
     driver = store.root_of(parent)
@@ -211,7 +274,8 @@ def _vanish(store: Store, batch: Batch, parent: InodeNo, name: bytes, inode: Ino
         "vanished",
         path=path,
         root=driver.name if driver else "",
-        cause=Cause.OUTSIDE,
+        cause=cause,
+        detail=POWER if cause is Cause.RECOVER else "",
     )
     store.journal(batch, inode, "vanish", old=path or b"")
 
@@ -230,6 +294,7 @@ def reconcile(store: Store, parent: InodeNo, name: bytes, inode: Inode, at: At, 
     if verdict is Verdict.SAME:
         return inode
     batch = store.batch()
+    cause = blame(store, at.driver, inode.ctime_ns, stat.st_ctime_ns)
     inode.mode, inode.uid, inode.gid = stat.st_mode, stat.st_uid, stat.st_gid
     inode.size = stat.st_size
     if links:
@@ -246,11 +311,15 @@ def reconcile(store: Store, parent: InodeNo, name: bytes, inode: Inode, at: At, 
             "changed" if verdict is Verdict.CONTENT else "attributes",
             path=store.join(parent, name),
             root=at.driver.name,
-            cause=Cause.OUTSIDE,
+            cause=cause,
+            detail=POWER if cause is Cause.RECOVER else "",
         )
     if verdict is Verdict.CONTENT:
-        store.journal(batch, inode, "change", "outside", new=store.join(parent, name) or b"")
-    store.index.apply(batch)
+        store.journal(batch, inode, "change", _word(cause), new=store.join(parent, name) or b"")
+    try:
+        store.index.apply(batch)
+    except IndexFault:
+        return inode  # what the disk shows is true all the same
     if inode.is_regular and verdict is Verdict.SUSPECT and inode.current_hash:
         store.suspects.add(inode.number)
         store.on_unsettled(inode.number)
@@ -268,96 +337,15 @@ def _replace(store: Store, parent: InodeNo, name: bytes, inode: Inode, at: At) -
 
 
 def vanish_missing(store: Store, inode: Inode, driver: Driver) -> None:
-    """The disk object of an inode is not where it was: those of its names go that do not lead to it any more."""
+    """The disk object of an inode is not where it was: those of its names go that do not lead to it any more.
+
+    Raises:
+        RootOffline: too much is missing for that; see `service.doubting`.
+    """
+    if store.index.lost and restoring.search(store, inode):
+        return
     for parent, name in store.index.parents(inode.number):
         spot = Spot(driver.number, parent, name)
         if inode.backing is None or not _still_there(store, spot, inode.number, inode.backing):
+            doubting.check(store, driver, [inode.number])
             vanish(store, parent, name, inode.number)
-
-
-async def refresh(store: Store, directory: InodeNo) -> None:
-    """List a directory's disk if it may have names that the index does not know, and reconcile the two.
-
-    Cheap when nothing can have changed: one fstat, and not even that where nobody else writes.
-    """
-    root = store.placement.default_root(directory)
-    if root is None or store.layouts[root] is Layout.ID:
-        return  # its names are in the index alone
-    stamp = store.index.stamp(directory)
-    known = stamp is not None and stamp.root == root
-    if known and store.roots[root].outside is not Outside.WRITERS:
-        return
-    try:
-        driver, fd = store.places.directory(directory)
-    except (NotFound, RootOffline):
-        return  # only the index can tell now
-    ctime_ns = driver.stat_dir(fd).st_ctime_ns
-    if known and stamp is not None and stamp.ctime_ns == ctime_ns:
-        return
-    found = set(driver.list(fd))
-    first = not known
-    had_names = store.index.has_dentries(directory)  # ours perhaps, made before it was ever listed
-    adopted = await _adopt_all(store, directory, found, announce=not first)
-    if had_names:
-        await _vanish_all(store, directory, found)
-    if had_names and adopted:
-        # What was recognised under a new name has left its old one, where another object may lie by now.
-        adopted += await _adopt_all(store, directory, found, announce=not first)
-    if store.index.inode(directory) is None:
-        return
-    batch = store.batch()
-    # The ctime of before the listing: whatever changes meanwhile, ours or not, has the next look list once more.
-    trusted = ctime_ns if time.time_ns() - ctime_ns > RACY_NS else 0
-    batch.stamp(directory, Stamp(driver.number, trusted))
-    if first and adopted:
-        store.event(
-            batch,
-            store.inode(directory),
-            Operation.UPDATE,
-            "adopted",
-            path=store.path(directory),
-            root=driver.name,
-            cause=Cause.ADOPT,
-            detail=f"{adopted} names",
-        )
-    store.index.apply(batch)
-
-
-async def _adopt_all(store: Store, directory: InodeNo, found: set[bytes], *, announce: bool) -> int:
-    """Adopt every name of `found` that the index lacks; returns how many."""
-    adopted = 0
-    batch = store.batch(grows=True)
-    for position, name in enumerate(found, 1):
-        if store.index.dentry(directory, name) is None:
-            driver, fd = store.places.directory(directory)
-            taken = _adopt(store, batch, directory, At(driver, fd, name), announce=announce)
-            adopted += taken is not None
-            if taken is not None and taken[1].st_nlink > 1:  # a second link in this very listing must find the first
-                store.index.apply(batch)
-                batch = store.batch(grows=True)
-        if position % CHUNK == 0:
-            store.index.apply(batch)
-            batch = store.batch(grows=True)
-            await trio.lowlevel.checkpoint()
-    if batch.inodes:  # a full index is no reason not to list what is known
-        store.index.apply(batch)
-    return adopted
-
-
-async def _vanish_all(store: Store, directory: InodeNo, found: set[bytes]) -> None:
-    """Let go of every name that the index places in `directory` and neither the listing nor a second look shows."""
-    after = b""
-    while names := store.index.dentries(directory, after, CHUNK):
-        after = names[-1][0]
-        driver, fd = store.places.directory(directory)
-        for name, number in names:
-            if name in found or Spot(driver.number, directory, name) not in store.placement.spots(number):
-                continue
-            inode = store.inode(number)
-            if inode.state is State.WRITING:
-                continue
-            try:
-                driver.stat(fd, name)
-            except FileNotFoundError:
-                vanish(store, directory, name, number)
-        await trio.lowlevel.checkpoint()

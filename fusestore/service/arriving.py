@@ -12,7 +12,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from fusestore.core.intents import Arrive
-from fusestore.errors import Conflict
+from fusestore.errors import Conflict, NotFound
 from fusestore.model import Cause, FileStamp, Operation
 from fusestore.roots import content, identity
 from fusestore.service import ghosts
@@ -20,6 +20,8 @@ from fusestore.service.creating import prepare
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import destroy, discard
 from fusestore.service.looking import fill
+from fusestore.service.replicas import give_way, settled
+from fusestore.service.syncing import keep
 
 if TYPE_CHECKING:
     import os
@@ -48,8 +50,20 @@ class Copy(NamedTuple):
     stamp: FileStamp | None
 
 
-def stamp_of(seen: os.stat_result) -> FileStamp:
-    return FileStamp(seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns)
+def open_copy(driver: Driver, staged: bytes, *, write: bool) -> int:
+    """Open a staged copy, also one whose mode does not let us write: whoever made such a file may go on writing it."""
+    incoming = driver.incoming()
+    try:
+        return driver.open(incoming, staged, write=write)
+    except PermissionError:
+        if not write:
+            raise
+    mode = stat.S_IMODE(driver.stat(incoming, staged).st_mode)
+    driver.chmod(incoming, staged, mode | stat.S_IWUSR | stat.S_IRUSR)
+    try:
+        return driver.open(incoming, staged, write=True)
+    finally:
+        driver.chmod(incoming, staged, mode)
 
 
 def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
@@ -87,7 +101,7 @@ def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
     opened = store.files.get(number)
     with contextlib.ExitStack() as unused:
         if opened is not None:
-            fd = driver.open(incoming, staged, write=False)
+            fd = open_copy(driver, staged, write=opened.writers > 0)
             unused.callback(content.close, fd)
         try:
             with Decided(store, intent, grows=True) as key:
@@ -100,8 +114,27 @@ def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
         discards = _settle(store, intent, key, inode, seen)
         if opened is not None:
             unused.pop_all()
-            opened.switch(driver, fd, writable=False)
+            opened.switch(driver, fd, writable=opened.writers > 0)
     return discards
+
+
+def is_blocked(store: Store, inode: Inode) -> bool:
+    """Whether something unknown has a place that a copy of this file would take, so that there is no use in making one.
+
+    Not what may be an earlier copy of it that a crash or a power cut left: `arrive` compares that with a new one.
+    """
+    for spot in store.placement.home_spots(inode.number):
+        if spot.by_id or spot in store.condemned or store.index.occupant(spot) is not None:
+            continue
+        try:
+            driver, directory, name = store.places.at(spot, inode.number)
+            driver.stat(directory, name)
+        except (FileNotFoundError, NotFound):
+            continue
+        label = identity.read(driver, directory, name)
+        if (label is None or label.id != inode.id) and not _leftovers(store, inode.number):
+            return True
+    return False
 
 
 def _link_rest(places: list[At]) -> os.stat_result:
@@ -149,12 +182,18 @@ def _is_lost_copy(place: At, inode: Inode, staged: bytes) -> bool:
 
 def _take_back_leftovers(store: Store, number: InodeNo) -> bool:
     """Clear the way of what a crash left half arrived, while a root was away at the start after it."""
-    leftovers = [
-        (key, intent) for key, intent in store.index.intents() if isinstance(intent, Arrive) and intent.inode == number
-    ]
+    leftovers = _leftovers(store, number)
     for key, intent in leftovers:
         take_back(store, intent, key)
     return bool(leftovers)
+
+
+def _leftovers(store: Store, number: InodeNo) -> list[tuple[int, Arrive]]:
+    return [
+        (key, intent)
+        for key, intent in store.index.intents()
+        if isinstance(intent, Arrive) and intent.inode == number and not intent.done
+    ]
 
 
 def take_back(store: Store, intent: Arrive, key: int) -> None:
@@ -185,8 +224,9 @@ def _settle(store: Store, intent: Arrive, key: int, inode: Inode, seen: os.stat_
     old_row = store.index.placement(number)
     old_spots = store.placement.spots(number)
     batch = store.batch()
-    batch.settle(key)
-    discards = discard(store, batch, inode, old_spots)
+    keep(store, batch, key, intent, target)
+    discards = discard(store, batch, inode, old_spots, moved=True)
+    give_way(store, batch, inode, {target.number})
     inode.backing = intent.backing
     fill(inode, seen, links=False)
     inode.nlink = len(store.index.parents(number))  # names on other roots are not counted by this disk
@@ -197,6 +237,7 @@ def _settle(store: Store, intent: Arrive, key: int, inode: Inode, seen: os.stat_
     announce(store, batch, intent.move, inode, store.roots[old_spots[0].root], target)
     store.index.apply(batch)
     store.on_stale(number)
+    settled(store, number)  # a copy may be wanted where its place was
     return discards
 
 
@@ -207,7 +248,7 @@ def settle_in_index(store: Store, move: Move, inode: Inode) -> Discards:
     wanted = store.placement.home_spots(number)
     source, target = store.roots[spots[0].root], store.roots[wanted[0].root]
     batch = store.batch()
-    discards = discard(store, batch, inode, spots)
+    discards = discard(store, batch, inode, spots, moved=True)
     if discards:
         at = store.places.at(spots[0], number)
         fill(inode, at.driver.stat(at.directory, at.name), links=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import time
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,13 +11,14 @@ from uuid_utils import uuid7
 
 from fusestore.core.intents import Create, Link, Skeleton
 from fusestore.core.namespace import check_name, check_parent
+from fusestore.core.placement import by_id
 from fusestore.errors import AlreadyExists, Conflict, CrossesRoots, NotFound, RootOffline
 from fusestore.model import Inode, InodeNo, Layout, Operation, Spot, Stamp, State
 from fusestore.roots import content, identity
 from fusestore.roots.hashing import Hasher
-from fusestore.service import adopting, ghosts, writing
+from fusestore.service import adopting, draining, ghosts, trash, writing
 from fusestore.service.deciding import Decided
-from fusestore.service.looking import Seen, fill, is_on_its_way, see
+from fusestore.service.looking import Seen, fill, is_on_its_way, know, see
 from fusestore.service.openfiles import OpenFile
 from fusestore.service.places import At
 
@@ -58,7 +60,12 @@ def make(
     directory = check_parent(store.index.inode(parent), name, store.tops)
     if store.index.dentry(parent, name) is not None:
         raise AlreadyExists(name)
-    root = store.writable(store.home_root(parent))
+    root = store.home_root(parent)
+    if root.number in store.drains and stat.S_ISREG(mode):
+        root = draining.haven(store, root)
+        spot = by_id(root.number)
+    else:
+        spot = store.placement.spot_in(store.writable(root).number, parent, name)
     gid = owner.gid
     if directory.mode & stat.S_ISGID:  # the directory gives its group, and to directories the bit itself (open(2))
         gid = directory.gid
@@ -69,7 +76,7 @@ def make(
         id=uuid7().bytes,
         parent=parent,
         name=name,
-        spot=store.placement.spot_in(root.number, parent, name),
+        spot=spot,
         mode=mode,
         uid=owner.uid,
         gid=gid,
@@ -80,10 +87,9 @@ def make(
         return Created(settle_create(store, intent, None, owner=owner), None)
     at = prepare(store, intent.spot, intent.inode, intent.id)
     try:
-        with Decided(store, intent, grows=True) as key:
-            fd = effect_create(intent, at)
+        key, fd = _make_at(store, intent, at)
     except FileExistsError:
-        if root.layout is Layout.TREE:
+        if not spot.by_id:
             adopting.adopt_name(store, parent, at)  # somebody else was faster on the disk
         raise AlreadyExists(name) from None
     try:
@@ -92,6 +98,18 @@ def make(
         if fd is not None:
             content.close(fd)
         raise
+
+
+def _make_at(store: Store, intent: Create, at: At) -> tuple[int, int | None]:
+    """Decide, and make the disk object; the trash gives up its room for it. Returns the intent's key too."""
+    for may_ask in (True, False):
+        try:
+            with Decided(store, intent, grows=True) as key:
+                return key, effect_create(intent, at)
+        except OSError as error:
+            if error.errno not in trash.NO_ROOM or not may_ask or not trash.make_room(store, at.driver, 0):
+                raise
+    raise AssertionError("the second try ends")
 
 
 def effect_create(intent: Create, at: At) -> int | None:
@@ -158,9 +176,12 @@ def settle_create(
         writing.record(batch, inode)
     batch.put_inode(inode)
     batch.link(intent.parent, intent.name, inode.number)
-    if store.placement.default_root(intent.parent) != root.number:
+    is_aside = intent.spot.by_id and root.layout is Layout.TREE
+    if is_aside or store.placement.default_root(intent.parent) != root.number:
         batch.place(inode.number, (intent.spot,), None)
     touch_parent(store, batch, intent.parent, links=int(is_dir))
+    if intent.trash is not None:
+        trash.take_out(store, batch, intent.trash, inode, store.join(intent.parent, intent.name), owner)
     store.event(
         batch,
         inode,
@@ -178,7 +199,8 @@ def create(store: Store, parent: InodeNo, name: bytes, mode: int, owner: Owner) 
     """Make a regular file and open it for writing; returns it with its handle."""
     seen, fd = make(store, parent, name, stat.S_IFREG | stat.S_IMODE(mode), owner, opened=True)
     assert fd is not None
-    file = OpenFile(seen.inode.number, store.home_root(parent), fd, writable=True)
+    assert seen.driver is not None
+    file = OpenFile(seen.inode.number, seen.driver, fd, writable=True)
     file.hasher = Hasher(store.config.hash.algorithm)  # it is empty
     file.writing = True
     return seen, store.files.add(file, write=True)
@@ -207,7 +229,7 @@ def link(store: Store, number: InodeNo, parent: InodeNo, name: bytes, owner: Own
     inode = store.index.inode(number)
     if inode is None:
         raise NotFound(name)
-    root = store.writable(store.home_root(parent))
+    root = draining.namable(store, store.home_root(parent), inode)
     if store.placement.home(number) != root.number:
         raise CrossesRoots(name)
     spots = store.placement.spots(number)
@@ -219,6 +241,7 @@ def link(store: Store, number: InodeNo, parent: InodeNo, name: bytes, owner: Own
     at = prepare(store, spot, number, inode.id)
     start = store.placement.spots(number)[0]  # it may have made way itself
     source = store.places.at(start, number)
+    inode = know(store, inode, root)
     intent = Link(number, parent, name, start, spot, inode.backing)
     with Decided(store, intent, grows=True) as key:
         root.link(source.directory, source.name, at.directory, at.name)
@@ -244,7 +267,7 @@ def settle_link(
         fill(inode, at.driver.stat(at.directory, at.name), links=after is None)
     elif not store.keeps_ctime(spots):
         inode.ctime_ns = time.time_ns()
-    batch.put_inode(inode)
+    batch.touch_inode(inode)
     batch.link(intent.parent, intent.name, number)
     if key is not None:
         batch.settle(key)
@@ -279,7 +302,18 @@ def touch_parent(store: Store, batch: Batch, parent: InodeNo, *, links: int) -> 
     inode = store.inode(parent)
     inode.mtime_ns = inode.ctime_ns = time.time_ns()
     inode.nlink += links
-    batch.put_inode(inode)
+    batch.touch_inode(inode)
+
+
+def touch_on_disk(store: Store, directory: InodeNo) -> None:
+    """Renew the times of a directory of which a disk is the authority, for a name that came or went in the index alone.
+
+    Programs that watch its times must notice, and the disk does only when the object itself comes or goes.
+    """
+    with contextlib.suppress(OSError, NotFound, RootOffline):
+        driver, fd = store.places.directory(directory)
+        if driver.layout is Layout.TREE and not is_on_its_way(store, directory):
+            driver.utime(fd, b".", driver.stat_dir(fd).st_atime_ns, time.time_ns())
 
 
 def prepare(store: Store, spot: Spot, number: InodeNo, id: bytes) -> At:
@@ -300,6 +334,8 @@ def prepare(store: Store, spot: Spot, number: InodeNo, id: bytes) -> At:
 def ensure_directory(store: Store, directory: InodeNo, root: RootNo) -> int:
     """The descriptor of `directory` on `root`, made there first if it is on its way and has not got there.
 
+    One that was recorded there, and that its disk has lost since, is made again in the same place.
+
     Raises:
         Conflict: something unknown has its place on the disk.
     """
@@ -309,8 +345,12 @@ def ensure_directory(store: Store, directory: InodeNo, root: RootNo) -> int:
         pass
     inode = store.inode(directory)
     parent, name = store.index.parents(directory)[0]
-    spot = Spot(root, parent, name)
-    at = prepare(store, spot, directory, inode.id)
+    lost = store.index.skeleton(directory, root)
+    spot = lost or Spot(root, parent, name)
+    if lost is not None and not lost.by_id:
+        at = At(store.roots[root], ensure_directory(store, lost.directory, root), lost.name)
+    else:
+        at = prepare(store, spot, directory, inode.id)
     try:
         with Decided(store, Skeleton(directory, spot), grows=True) as key:
             # Owner and mode are the directory's own from the start: what arrives early must not be open to others.

@@ -34,11 +34,7 @@ class Decided:
         self._key = 0
 
     def __enter__(self) -> int:
-        index = self._store.index
-        self._key = index.new_intent()
-        batch = self._store.batch(grows=self._grows)
-        batch.intent(self._key, self._intent)
-        index.apply(batch)
+        self._key = self._store.index.begin(self._intent, grows=self._grows)
         return self._key
 
     def __exit__(

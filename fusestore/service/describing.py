@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from fusestore.errors import FusestoreError
+from fusestore.core.moves import eta_s
 from fusestore.model import Layout, State
 from fusestore.roots.hashing import tagged
 from fusestore.service.looking import see
+from fusestore.service.space import room
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
-    from fusestore.model import Event, Inode, JournalEntry, Move, Spot
+    from fusestore.model import Event, Inode, JournalEntry, Move, Spot, Verified
     from fusestore.service.store import Store
 
 TYPES: Final = {
@@ -42,7 +44,11 @@ def id_text(id: bytes) -> str:
 
 def record(store: Store, inode: Inode) -> dict[str, Any]:
     """Everything the index knows of an inode, with its attributes as of now."""
-    inode = see(store, inode).inode
+    return known(store, see(store, inode).inode)
+
+
+def known(store: Store, inode: Inode) -> dict[str, Any]:
+    """The same, with the attributes that the record has."""
     driver = store.root_of(inode.number)
     home = store.placement.home(inode.number)
     paths = [store.join(*name) for name in store.index.parents(inode.number)]
@@ -63,33 +69,30 @@ def record(store: Store, inode: Inode) -> dict[str, Any]:
         "version": inode.version,
         "state": State(inode.state).name.lower(),
         "hash": tagged(inode.hash_algorithm, inode.current_hash),
+        **verification(store, inode),
         "root": driver.name if driver else "",
         "home": store.roots[home].name if home is not None else "",
     }
 
 
-def location(store: Store, inode: Inode, spot: Spot) -> dict[str, Any]:
-    """One place of an inode's bytes: on which root, where on its disk, and whether it is really there."""
-    driver = store.roots[spot.root]
-    if spot in store.placement.home_spots(inode.number):
-        role = "home"
-    else:
-        role = "aside" if spot.by_id and driver.layout is Layout.TREE else "on its way"
-    size = 0
-    present = False
-    try:
-        at = store.places.at(spot, inode.number)
-        size = at.driver.stat(at.directory, at.name).st_size
-        present = True
-    except (OSError, FusestoreError):
-        size = inode.size
+def verification(store: Store, inode: Inode) -> dict[str, Any]:
+    """When the present content was last read again and compared with its hash, and what that showed."""
+    verified = store.index.verified(inode.number)
+    if verified is None or verified.version != inode.version:
+        return {"verified_ns": 0, "verified": ""}
+    return {"verified_ns": verified.time_ns, "verified": verified.outcome.name.lower()}
+
+
+def unsound(store: Store, inode: Inode, verified: Verified) -> dict[str, Any]:
+    """A file that is not what it should be."""
     return {
-        "root": driver.name,
-        "path": disk_path(store, driver, spot, inode),
-        "role": role,
-        "present": present,
-        "size": size,
-        "hash": tagged(inode.hash_algorithm, inode.current_hash),
+        "id": id_text(inode.id),
+        "path": text(store.path(inode.number)),
+        "root": store.roots[verified.root].name,
+        "outcome": verified.outcome.name.lower(),
+        "expected": tagged(inode.hash_algorithm, inode.current_hash),
+        "found": tagged(inode.hash_algorithm, verified.found),
+        "time_ns": verified.time_ns,
     }
 
 
@@ -172,6 +175,7 @@ def move(move: Move) -> dict[str, Any]:
         "files_total": move.files_total,
         "bytes_done": move.bytes_done,
         "bytes_total": move.bytes_total,
+        "eta_s": eta_s(move, time.time_ns()),
         "created_ns": move.created_ns,
         "finished_ns": move.finished_ns,
         "uid": move.uid,
@@ -180,18 +184,60 @@ def move(move: Move) -> dict[str, Any]:
 
 
 def root(store: Store, driver: Driver) -> dict[str, Any]:
-    """A storage place and the room on it."""
-    space = driver.space() if driver.online else None
+    """A storage place and the room on it; `since_ns` and `reason` of one that is offline."""
+    space = room(driver)
+    absence = store.absent.get(driver.number)
     return {
         "name": driver.name,
         "path": os.fspath(driver.path),
         "uuid": str(uuid.UUID(bytes=driver.uuid)),
         "layout": driver.layout.value,
         "outside": driver.outside.value,
-        "state": "offline" if not driver.online else "read-only" if driver.read_only else "online",
+        "state": "doubted" if absence and absence.is_doubted else _state(store, driver),
+        "reason": absence.reason if absence else "",
+        "since_ns": absence.since_ns if absence else 0,
         "resource": driver.layout is Layout.TREE,
         "device": driver.device,
         "total_bytes": space.total if space else None,
         "free_bytes": space.available if space else None,
-        "promised_bytes": sum(promise.left for promise in store.reserved[driver.number].values()),
+        "trash_bytes": store.trashed[driver.number],
+        "promised_bytes": store.reserved[driver.number].total,
+        "drain": drain(store, driver),
     }
+
+
+def _state(store: Store, driver: Driver) -> str:
+    if not driver.online:
+        return "offline"
+    record = store.drains.get(driver.number)
+    if record is not None:
+        return "drained" if record.finished_ns else "draining"
+    return "read-only" if driver.read_only else "online"
+
+
+def drain(store: Store, driver: Driver) -> dict[str, Any] | None:
+    """How far a root is that is to be empty; None if it is not to be."""
+    record, progress = store.drains.get(driver.number), store.emptying.get(driver.number)
+    if record is None:
+        return None
+    return {
+        "state": "drained" if record.finished_ns else "draining",
+        "to": [store.roots[each].name for each in record.to],
+        "started_ns": record.started_ns,
+        "finished_ns": record.finished_ns,
+        "proof": record.proof,
+        "files_left": progress.files_left if progress else None,
+        "bytes_left": progress.bytes_left if progress else None,
+        "held": [{"path": text(path), "reason": reason} for path, reason in progress.held.items()] if progress else [],
+    }
+
+
+def trouble_of(root: dict[str, Any]) -> str:
+    """Why a root is not online, and what an operator can do about it; `root` is what `root` says."""
+    name = root["name"]
+    trouble = f"root {name} is {root['state']}: {root['reason']}"
+    if root["state"] != "doubted":
+        return trouble
+    return (
+        f"{trouble}; if that is right: fusestore root accept {name}, when it was put right: fusestore root retry {name}"
+    )

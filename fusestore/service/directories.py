@@ -16,13 +16,15 @@ from fusestore.core.placement import by_id
 from fusestore.errors import Conflict
 from fusestore.model import Layout, Stamp
 from fusestore.roots import copy, identity
-from fusestore.service import arriving, ghosts
+from fusestore.service import arriving, ghosts, walking
+from fusestore.service.breath import Breath
 from fusestore.service.creating import ensure_directory, prepare, settle_skeleton
 from fusestore.service.discarding import carry_out, discard
 from fusestore.service.looking import fill
+from fusestore.service.syncing import sync_all
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fusestore.core.ports import Driver
     from fusestore.model import Inode, InodeNo, Move, Spot
@@ -48,33 +50,53 @@ def begin(store: Store, directory: InodeNo) -> None:
         settle_skeleton(store, by_id(home), directory)
 
 
-async def bring_home(store: Store, move: Move, directory: InodeNo) -> str | None:
-    """Switch a directory to its home if all that is in it has a place there; returns what is in the way.
+async def bring_home(store: Store, move: Move, directories: Iterable[InodeNo]) -> dict[InodeNo, str]:
+    """Switch directories to their homes, those inside others first; they share the syncs of their disks.
+
+    Returns:
+        those that stay as they are because of what is in them, with what is in the way.
 
     Raises:
-        Conflict, RootOffline, RootReadOnly; OSError as the disk says.
+        Conflict, RootOffline, RootReadOnly; OSError as the disk says. Directories before that one have switched.
     """
+    blocked: dict[InodeNo, str] = {}
+    left: dict[InodeNo, tuple[Spot, ...]] = {}
+    breath = Breath()
+    for directory in directories:
+        await breath.take()
+        old = _come_home(store, move, directory)
+        if old is None:
+            blocked[directory] = NOT_ALL_THERE
+        else:
+            left[directory] = old
+    await _sync(store, left)
+    for directory, old in left.items():
+        await breath.take()
+        _release(store, directory, old)
+        await _forget_rows(store, directory)
+    return blocked
+
+
+def _come_home(store: Store, move: Move, directory: InodeNo) -> tuple[Spot, ...] | None:
+    """Switch one directory; returns the places it has left, or None if something in it has no other place yet."""
     inode = store.index.inode(directory)
     home = store.placement.home(directory)
     if inode is None or home is None:
-        return None
+        return ()
     target = store.roots[home]
     if store.placement.is_home(directory):
-        old = _skeletons_elsewhere(store, directory, target)
-    elif target.layout is Layout.TREE and store.placement.default_root(directory) == home:
+        return _skeletons_elsewhere(store, directory, target)
+    if target.layout is Layout.TREE and store.placement.default_root(directory) == home:
         _rename_home(store, inode, target)
-        old = _skeletons_elsewhere(store, directory, target)
-    else:
-        staying = _inheriting(store, directory)
-        if staying is None:
-            return NOT_ALL_THERE
-        begin(store, directory)
-        inode = store.inode(directory)
-        old = (*store.placement.spots(directory), *_skeletons_elsewhere(store, directory, target))
-        _switch(store, move, inode, target, staying)
-    await _release(store, directory, old, target)
-    await _forget_rows(store, directory)
-    return None
+        return _skeletons_elsewhere(store, directory, target)
+    staying = _inheriting(store, directory)
+    if staying is None:
+        return None
+    begin(store, directory)
+    inode = store.inode(directory)
+    old = (*store.placement.spots(directory), *_skeletons_elsewhere(store, directory, target))
+    _switch(store, move, inode, target, staying)
+    return old
 
 
 def _inheriting(store: Store, directory: InodeNo) -> list[InodeNo] | None:
@@ -159,12 +181,7 @@ def _switch(store: Store, move: Move, inode: Inode, target: Driver, staying: Seq
 
 
 def _subdirectories(store: Store, number: InodeNo) -> int:
-    count = 0
-    after = b""
-    while names := store.index.dentries(number, after, CHUNK):
-        after = names[-1][0]
-        count += sum(child is not None and child.is_dir for child in (store.index.inode(each) for _, each in names))
-    return count
+    return sum(child.is_dir for child in walking.children(store, number))
 
 
 def _dress(store: Store, inode: Inode, source: Driver, target: Driver) -> None:
@@ -183,16 +200,22 @@ def _dress(store: Store, inode: Inode, source: Driver, target: Driver) -> None:
     target.utime(there, b".", inode.atime_ns, inode.mtime_ns)
 
 
-async def _release(store: Store, directory: InodeNo, old: tuple[Spot, ...], target: Driver) -> None:
-    """Remove the directories that were left, once the switch is durable."""
-    if not old:
-        return
+async def _sync(store: Store, left: dict[InodeNo, tuple[Spot, ...]]) -> None:
+    """Make the switches durable, and what was taken out of the places that were left.
 
-    def durable() -> None:
-        target.sync()
-        store.index.sync_log()
+    A power cut must not bring that back into directories which nobody knows any more.
+    """
+    roots: dict[Driver, None] = {}
+    for directory, old in left.items():
+        home = store.placement.home(directory)
+        if old and home is not None:
+            roots |= dict.fromkeys([store.roots[home], *(store.roots[spot.root] for spot in old)])
+    if roots:
+        await sync_all(store, roots)
 
-    await trio.to_thread.run_sync(durable, limiter=store.threads[target.number])
+
+def _release(store: Store, directory: InodeNo, old: tuple[Spot, ...]) -> None:
+    """Remove the directories that were left."""
     inode = store.index.inode(directory)
     for root in {spot.root for spot in old} - {store.placement.home(directory)}:
         spot = store.index.skeleton(directory, root)  # it may have stepped aside meanwhile

@@ -12,6 +12,7 @@ import structlog
 
 from fusestore.core.intents import Writing
 from fusestore.model import Cause, FileStamp, Operation, Outside, State
+from fusestore.service import keeping, replicas
 from fusestore.service.looking import see
 
 if TYPE_CHECKING:
@@ -123,7 +124,10 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     if was_writing:
         store.journal(batch, inode, "write", CUT_OFF if cut_off else "done", new=path or b"", new_root=work.driver.name)
     batch.then(partial(store.cut_off.discard, work.number))
+    if store.copies and inode.state is State.READY:
+        keeping.consider(store, batch, inode, store.placement.home(work.number))
     store.index.apply(batch)
+    replicas.settled(store, work.number)
     return True
 
 

@@ -14,8 +14,19 @@ from fusestore import config as settings
 from fusestore.errors import RootUnavailable, StoreError, UsageError
 from fusestore.index.batch import Batch
 from fusestore.index.store import Index
-from fusestore.model import DOWNLOADS, MOUNT_ROOT, RESOURCES, UPLOADS, Inode, InodeNo, Layout, RootNo, RootRecord
-from fusestore.roots.absent import AbsentRoot
+from fusestore.model import (
+    DOWNLOADS,
+    MOUNT_ROOT,
+    RESOURCES,
+    UPLOADS,
+    Absence,
+    Inode,
+    InodeNo,
+    Layout,
+    RootNo,
+    RootRecord,
+    Stamp,
+)
 from fusestore.roots.local import LocalRoot
 from fusestore.service.store import Store
 
@@ -39,6 +50,8 @@ def create_store(path: Path) -> None:
     try:
         path.mkdir(exist_ok=True)
         entries = os.listdir(path)
+    except FileExistsError:
+        raise StoreError(f"{path} is not a directory") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be made a store: {error.strerror}") from None
     if entries:
@@ -46,7 +59,7 @@ def create_store(path: Path) -> None:
     # The config comes after the index: without it nobody takes the directory for a store.
     index = Index.open(path / settings.INDEX_NAME, create=True)
     try:
-        _plant_skeleton(index)
+        plant_skeleton(index)
     finally:
         index.close()
     config_file = path / settings.CONFIG_NAME
@@ -59,16 +72,17 @@ def create_store(path: Path) -> None:
         root.path.mkdir()
 
 
-def _plant_skeleton(index: Index) -> None:
+def plant_skeleton(index: Index) -> None:
+    """Give a new index the directories above the roots."""
     batch = Batch()
     for number, name in SKELETON:
-        batch.put_inode(_directory(number))
+        batch.put_inode(new_directory(number))
         if name:
             batch.link(MOUNT_ROOT, name, number)
     index.apply(batch)
 
 
-def _directory(number: InodeNo) -> Inode:
+def new_directory(number: InodeNo) -> Inode:
     now_ns = time.time_ns()
     return Inode(
         number=number,
@@ -100,6 +114,7 @@ def open_store(config: Config, *, degraded: bool = False, take: bool = False) ->
         config.store / settings.INDEX_NAME, map_bytes=config.index.map_bytes, commit_s=config.index.commit_s
     )
     roots: dict[RootNo, Driver] = {}
+    absent: dict[RootNo, Absence] = {}
     tops: dict[InodeNo, RootNo] = {}
     try:
         known = {record.name: record for record in index.roots()}
@@ -113,9 +128,11 @@ def open_store(config: Config, *, degraded: bool = False, take: bool = False) ->
             )
         for spec, layout in specs:
             record = known.get(spec.name)
-            driver = _attach(index, spec, layout, record, degraded=degraded, take=take)
+            driver, absence = _attach(index, spec, layout, record, degraded=degraded, take=take)
+            if absence is not None:
+                absent[driver.number] = absence
             if record is None:
-                record = _take_in(index, driver)
+                record = take_in(index, driver)
             roots[driver.number] = driver
             tops[record.top] = driver.number
     except BaseException:
@@ -123,29 +140,31 @@ def open_store(config: Config, *, degraded: bool = False, take: bool = False) ->
             driver.close()
         index.close(clean=index.was_clean)
         raise
-    return Store(config, index, roots, tops)
+    return Store(config, index, roots, tops, absent)
 
 
 def _attach(
     index: Index, spec: RootConfig, layout: Layout, record: RootRecord | None, *, degraded: bool, take: bool
-) -> Driver:
+) -> tuple[Driver, Absence | None]:
+    """A root of the config, and why it is offline if it is."""
     number = record.number if record is not None else index.new_root()
+    if record is not None and record.doubt:
+        absence = Absence(record.doubted_ns, record.doubt, is_doubted=True)
+        return LocalRoot(number, spec, layout, index.uuid, uuid=record.uuid), absence
     try:
         if record is None and not spec.path.exists():  # a disk that is not mounted, or a slip of the pen
             raise RootUnavailable(f"root {spec.name}: {spec.path} does not exist; is its disk mounted?")
-        driver = LocalRoot.attach(number, spec, layout, index.uuid, create=record is None, take=take)
-        if record is not None and driver.uuid != record.uuid:
-            driver.close()
-            raise RootUnavailable(f"root {spec.name}: {spec.path} carries the marker of another root")
+        uuid = b"" if record is None else record.uuid
+        driver = LocalRoot.attach(number, spec, layout, index.uuid, uuid=uuid, create=record is None, take=take)
     except RootUnavailable as error:
         if not degraded or record is None:
             hint = "" if record is None else " Bring it back, or mount with --degraded to go on without it"
             raise RootUnavailable(f"{error}{hint}") from error
-        return AbsentRoot(number, spec, layout, record.uuid)
-    return driver
+        return LocalRoot(number, spec, layout, index.uuid, uuid=record.uuid), Absence(time.time_ns(), str(error))
+    return driver, None
 
 
-def _take_in(index: Index, driver: Driver) -> RootRecord:
+def take_in(index: Index, driver: Driver) -> RootRecord:
     """Give a new root its place in the tree."""
     batch = Batch()
     top = AREAS.get(driver.name)
@@ -154,7 +173,7 @@ def _take_in(index: Index, driver: Driver) -> RootRecord:
         name = os.fsencode(driver.name)
         if index.dentry(RESOURCES, name) is not None:
             raise OSError(errno.EEXIST, f"resources/{driver.name}")
-        batch.put_inode(_directory(top))
+        batch.put_inode(new_directory(top))
         batch.link(RESOURCES, name, top)
         resources = index.inode(RESOURCES)
         assert resources is not None
@@ -162,5 +181,7 @@ def _take_in(index: Index, driver: Driver) -> RootRecord:
         batch.put_inode(resources)
     record = RootRecord(driver.number, driver.name, driver.uuid, driver.layout, top)
     batch.root(record)
+    if driver.layout is Layout.TREE and next(driver.list(driver.top), None) is None:
+        batch.stamp(top, Stamp(driver.number, 0))  # empty is known too; what lies there already is for the first look
     index.apply(batch)
     return record

@@ -16,6 +16,8 @@ from fusestore.roots import identity
 from fusestore.service import discarding
 from fusestore.service.deciding import Decided
 from fusestore.service.looking import fill
+from fusestore.service.replicas import give_way
+from fusestore.service.syncing import keep
 
 if TYPE_CHECKING:
     from fusestore.model import InodeNo, RootNo
@@ -27,6 +29,7 @@ def step_aside(store: Store, spot: Spot) -> None:
     discarding.hurry(store, store.condemned.at(spot))
     number = store.index.occupant(spot)
     if number is not None:
+        discarding.hurry(store, store.condemned.aside(number, spot.root))
         relocate(store, number, spot, by_id(spot.root))
 
 
@@ -64,7 +67,7 @@ def settle_relocate(store: Store, intent: Relocate, key: int) -> None:
     """Record that what was at `source` is at `spot` now, or there too."""
     number, source, target = intent.inode, intent.source, intent.spot
     batch = store.batch()
-    batch.settle(key)
+    keep(store, batch, key, intent, store.roots[target.root])
     if store.index.skeleton(number, source.root) == source:
         batch.drop_skeleton(number, source)
         batch.skeleton(number, target)
@@ -77,13 +80,16 @@ def settle_relocate(store: Store, intent: Relocate, key: int) -> None:
     inode = store.inode(number)
     at = store.places.at(target, number)
     if source.root != target.root:
+        give_way(store, batch, inode, {target.root})
         inode.backing = at.driver.backing(at.directory, at.name)
         if inode.is_regular:
             identity.write(
                 at.driver, at.directory, at.name, identity.Label(inode.id, number, at.driver.uuid, inode.backing)
             )
     if not inode.is_dir:  # our own rename or link has moved the ctime
-        fill(inode, at.driver.stat(at.directory, at.name), links=False)
+        seen = at.driver.stat(at.directory, at.name)
+        fill(inode, seen, links=False)
+        store.files.touched(number, seen)
     batch.put_inode(inode)
     store.index.apply(batch)
     if source.root != target.root:

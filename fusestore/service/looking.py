@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from fusestore.errors import Gone, InvalidRequest, NotFound, RootOffline
 from fusestore.model import Layout, Outside, State
 from fusestore.roots import content
-from fusestore.service import adopting
+from fusestore.service import adopting, doubting, restoring
 from fusestore.service.places import At
 
 if TYPE_CHECKING:
@@ -36,38 +36,57 @@ def lookup(store: Store, parent: InodeNo, name: bytes) -> Seen:
     """Find a name.
 
     Raises:
-        NotFound
+        NotFound; RootOffline: nobody knows.
     """
-    index = store.index
-    number = index.dentry(parent, name)
+    number = store.index.dentry(parent, name)
     if number is None:
         return _lookup_unknown(store, parent, name)
-    inode = store.inode(number)
-    if index.placement(number) is not None:
-        return see(store, inode)
+    return see_name(store, parent, name, number, disk_of(store, parent))
+
+
+def disk_of(store: Store, directory: InodeNo) -> tuple[Driver, int] | None:
+    """Driver and descriptor of a directory's own disk object; None where it has none, or its root is away."""
     try:
-        driver, directory = store.places.directory(parent)
-    except NotFound:  # above the roots
+        driver, fd = store.places.directory(directory)
+    except (NotFound, RootOffline):
+        return None
+    return None if driver.layout is Layout.ID else (driver, fd)
+
+
+def see_name(store: Store, parent: InodeNo, name: bytes, number: InodeNo, disk: tuple[Driver, int] | None) -> Seen:
+    """The inode `number` as the name (`parent`, `name`) leads to it; `disk`: what `disk_of` says of the parent.
+
+    Raises:
+        NotFound: others have taken it away.
+    """
+    inode = store.inode(number)
+    if disk is None or store.index.placement(number) is not None or number in store.tops:
         return see(store, inode)
-    except RootOffline:
-        return Seen(inode, None, store.root_of(number))
-    if number in store.tops or not store.on_disk(inode, driver.number):
+    driver, directory = disk
+    if inode.is_dir and is_on_its_way(store, number):
         return see(store, inode)
-    if driver.layout is Layout.ID or (inode.is_dir and is_on_its_way(store, number)):
-        return see(store, inode)
+    watched = driver.outside is Outside.WRITERS or store.index.lost
     opened = store.files.get(number)
-    if opened is not None and opened.writing:
-        return _fill(inode, content.stat(opened.fd), driver, links=True)
+    if opened is not None and opened.writing and opened.is_reachable and not watched:
+        return _fill(inode, content.stat(opened.fd), driver, links=not store.condemned.concerns(number))
     try:
         stat = driver.stat(directory, name)
     except FileNotFoundError:
-        if driver.outside is not Outside.WRITERS:
+        if not watched:
             raise
+        if store.index.lost and restoring.search(store, inode):
+            return see(store, inode)
+        try:
+            doubting.check_name(store, driver, parent, number)
+        except RootOffline:
+            return Seen(inode, None, driver)
         adopting.vanish(store, parent, name, number)
         raise NotFound(name) from None
-    if driver.outside is Outside.WRITERS and _differs(inode, stat):
+    if watched and _differs(store, inode, At(driver, directory, name), stat):
+        if stat.st_dev != driver.device:
+            return Seen(inode, None, driver)  # under another mount, and there all the same
         inode = adopting.reconcile(store, parent, name, inode, At(driver, directory, name), stat)
-    return _fill(inode, stat, driver, links=True)
+    return _fill(inode, stat, driver, links=not store.condemned.concerns(number))
 
 
 def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
@@ -90,12 +109,20 @@ def find(store: Store, parent: InodeNo, name: bytes) -> Inode:
 
 
 def _lookup_unknown(store: Store, parent: InodeNo, name: bytes) -> Seen:
-    """A name that the index does not have: it may lie on the disk, not adopted yet or made by others."""
+    """A name that the index does not have: it may lie on the disk, not adopted yet or made by others.
+
+    Raises:
+        NotFound; RootOffline: nobody knows if there is such a name.
+    """
     if is_complete(store, parent):
         raise NotFound(name)
     try:
         driver, directory = store.places.directory(parent)
-    except (NotFound, RootOffline):
+    except NotFound:
+        raise NotFound(name) from None
+    except RootOffline:
+        if store.index.stamp(parent) is None:
+            raise  # never listed: nobody knows
         raise NotFound(name) from None
     inode, stat = adopting.adopt_name(store, parent, At(driver, directory, name))
     return _fill(inode, stat, driver, links=True)
@@ -123,9 +150,11 @@ def see(store: Store, inode: Inode) -> Seen:
     number = inode.number
     opened = store.files.get(number)
     row = store.index.placement(number)
-    if opened is not None:
+    if opened is not None and opened.is_reachable and (not opened.replica or number in store.orphans):
         driver = store.root_of(number)
-        return _fill(inode, content.stat(opened.fd), driver, links=_disk_counts(driver, row) or inode.nlink == 0)
+        # What has no name has no link, even if its bytes are not destroyed yet.
+        links = number not in store.orphans and (_disk_counts(store, number, driver, row) or inode.nlink == 0)
+        return _fill(inode, content.stat(opened.fd), driver, links=links)
     top = store.tops.get(number)
     if top is not None:
         driver = store.roots[top]
@@ -143,18 +172,38 @@ def see(store: Store, inode: Inode) -> Seen:
     if not store.on_disk(inode, driver.number):
         return Seen(inode, None, driver)
     try:
-        at = store.places.at(spots[0], number)
+        at = store.places.at(spots[0], number, inode.id)
         stat = driver.stat(at.directory, at.name)
     except RootOffline:
         return Seen(inode, None, driver)
     except FileNotFoundError:
-        if driver.outside is not Outside.WRITERS:
+        if driver.outside is not Outside.WRITERS and not store.index.lost:
             raise
-        adopting.vanish_missing(store, inode, driver)
+        try:
+            adopting.vanish_missing(store, inode, driver)
+        except RootOffline:
+            return Seen(inode, None, driver)
         raise Gone(number) from None
-    if driver.outside is Outside.WRITERS and _differs(inode, stat):
+    if driver.outside is Outside.WRITERS and _differs(store, inode, at, stat):
+        if stat.st_dev != driver.device:
+            return Seen(inode, None, driver)
         inode = _reconcile_placed(store, inode, at, stat)
-    return _fill(inode, stat, driver, links=_disk_counts(driver, row))
+    return _fill(inode, stat, driver, links=_disk_counts(store, number, driver, row))
+
+
+def know(store: Store, inode: Inode, driver: Driver) -> Inode:
+    """The record of an inode that we are about to change, with what others have made of it, lest that pass for ours.
+
+    Raises:
+        NotFound: they have taken it away.
+    """
+    return see(store, inode).inode if driver.outside is Outside.WRITERS else inode
+
+
+def see_at(store: Store, inode: Inode, at: At) -> Seen:
+    """The attributes of what lies at `at`, no directory, after a change of our own that `know` came before."""
+    links = _disk_counts(store, inode.number, at.driver, store.index.placement(inode.number))
+    return _fill(inode, at.driver.stat(at.directory, at.name), at.driver, links=links)
 
 
 def _see_nameless(store: Store, inode: Inode) -> Seen:
@@ -172,8 +221,11 @@ def _see_directory(store: Store, inode: Inode, root: RootNo | None, row: tuple[S
     if driver.layout is Layout.ID or not driver.online:
         return Seen(inode, None, driver)
     times = inode.atime_ns, inode.mtime_ns, inode.ctime_ns
-    _, directory = store.places.directory(inode.number)
-    seen = _fill(inode, driver.stat_dir(directory), driver, links=_disk_counts(driver, row))
+    try:
+        _, directory = store.places.directory(inode.number)
+    except RootOffline:
+        return Seen(inode, None, driver)
+    seen = _fill(inode, driver.stat_dir(directory), driver, links=_disk_counts(store, inode.number, driver, row))
     if is_on_its_way(store, inode.number):
         inode.atime_ns, inode.mtime_ns, inode.ctime_ns = times
     return seen
@@ -186,6 +238,15 @@ def getattr(store: Store, number: InodeNo) -> Seen:
         NotFound: it is gone for good.
     """
     return see(store, store.inode(number))
+
+
+def last_seen(store: Store, number: InodeNo) -> Seen:
+    """An inode with the attributes that it had when it was last looked at.
+
+    Raises:
+        NotFound
+    """
+    return Seen(store.inode(number), None, store.root_of(number))
 
 
 def is_on_its_way(store: Store, directory: InodeNo) -> bool:
@@ -218,19 +279,32 @@ def _reconcile_placed(store: Store, inode: Inode, at: At, stat: os.stat_result) 
     return changed
 
 
-def _differs(inode: Inode, stat: os.stat_result) -> bool:
-    if inode.state is State.WRITING:
-        return inode.backing is not None and inode.backing.st_ino != stat.st_ino
-    return (
-        inode.backing is None
-        or inode.backing.st_ino != stat.st_ino
-        or (inode.ctime_ns != stat.st_ctime_ns and not inode.is_dir)
-    )
+def _differs(store: Store, inode: Inode, at: At, stat: os.stat_result) -> bool:
+    """Whether a record has to be compared with what lies in its place now; see `core.reconcile`.
+
+    Our own changes move the times of directories and of what is being written. There the object itself counts, and no
+    other gets its inode number as long as it is open here.
+    """
+    backing, number = inode.backing, inode.number
+    if backing is None or backing.st_ino != stat.st_ino:
+        return True
+    if inode.ctime_ns == stat.st_ctime_ns:
+        return False
+    if inode.is_dir:
+        is_open = store.places.is_open(number, at.driver)
+    elif inode.state is State.WRITING:
+        is_open = number in store.files
+    else:
+        return True
+    return not is_open and at.driver.backing(at.directory, at.name).btime_ns != backing.btime_ns
 
 
-def _disk_counts(driver: Driver | None, row: tuple[Spot, ...] | None) -> bool:
-    """Whether the disk's link count is the inode's: not in an `id` root, nor while names and disk objects differ."""
-    return driver is not None and driver.layout is Layout.TREE and row is None
+def _disk_counts(store: Store, number: InodeNo, driver: Driver | None, row: tuple[Spot, ...] | None) -> bool:
+    """Whether the disk's link count is the inode's.
+
+    Not in an `id` root, while names and disk objects differ, or while a link that no name needs is still to go.
+    """
+    return driver is not None and driver.layout is Layout.TREE and row is None and not store.condemned.concerns(number)
 
 
 def _fill(inode: Inode, stat: os.stat_result, driver: Driver | None, *, links: bool) -> Seen:

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from fusestore.core.moves import MoveEvent, advance
+from fusestore.core.moves import ACTIVE, OPEN, MoveEvent, advance
 from fusestore.core.placement import are_same
-from fusestore.errors import NoRoom
 from fusestore.model import Cause, Move, MoveState, Operation
 from fusestore.service import walking
-from fusestore.service.store import Promise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,37 +24,7 @@ if TYPE_CHECKING:
     from fusestore.model import Inode, InodeNo, Owner, Spot
     from fusestore.service.store import Store
 
-SIZE_BUDGET_NS: Final = 3_000_000  # how long a rename may look for the size of a directory
-
-
-def check_room(store: Store, inode: Inode, target: Driver) -> None:
-    """Refuse a rename whose bytes cannot fit on `target`.
-
-    Exact for a file. For a directory what the index knows in 3 ms counts; a shortage that shows later makes the move
-    wait.
-
-    Raises:
-        NoRoom
-    """
-    if not target.online:
-        return
-    needed = _known_size(store, inode)
-    promised = sum(promise.left for promise in store.reserved[target.number].values())
-    if needed > target.space().available - promised:
-        raise NoRoom(target.name, f"{needed} bytes needed")
-
-
-def _known_size(store: Store, inode: Inode) -> int:
-    if not inode.is_dir:
-        return inode.size if inode.is_regular else 0
-    deadline = time.monotonic_ns() + SIZE_BUDGET_NS
-    size = 0
-    for each in walking.below(store, inode.number):
-        if each.is_regular:
-            size += each.size
-        if time.monotonic_ns() > deadline:
-            break
-    return size
+LOOK_NS: Final = 3_000_000
 
 
 def follow(
@@ -82,10 +51,18 @@ def follow(
     crossing = old_home is not home
     open_moves = store.index.open_moves_of(number) if store.index.has_open_moves() else []
     at_home = are_same(spots, store.placement.home_spots_of(names, spots))
-    if crossing:
-        overtake(store, batch, number, reason=f"renamed on to {home.name}")
+    cancelled = [move for move in open_moves if crossing and move.old_path == path]
+    for move in open_moves if crossing else ():
+        if move in cancelled:
+            _cancel(store, batch, move, inode, old_path, home, owner)
+        else:
+            step(store, batch, move, MoveEvent.OVERTAKEN, reason=f"renamed on to {home.name}")
+    if cancelled and at_home and not (inode.is_dir and _has_begun(store, number)):
+        return False
     # What is in a directory may be left behind, or left out: by a move that had begun, by hard links to names outside.
     needed = not at_home or (inode.is_dir and (crossing or is_scattered(store, number)))
+    if not crossing and home.number in store.drains and spots[0].root != home.number:
+        needed = False  # it has left
     if not crossing and (not needed or open_moves):
         store.journal(
             batch, inode, "rename", old=old_path, new=path, old_root=home.name, new_root=home.name, owner=owner
@@ -93,11 +70,38 @@ def follow(
         return needed
     source = store.roots[spots[0].root] if needed else old_home
     move = _begin(store, batch, inode, source, home, old_path, path, owner)
-    if needed:
-        _queue(store, batch, move, inode, home)
-    else:
-        finish(store, batch, move, inode, path)
-    return needed
+    # What rename(2) has brought home has arrived when no power cut can take it back.
+    _queue(store, batch, move, inode, home, needs_room=needed)
+    return True
+
+
+def _cancel(
+    store: Store, batch: Batch, move: Move, inode: Inode, old_path: bytes, home: Driver, owner: Owner | None
+) -> None:
+    """Add to the batch of a rename that it gives an object the name back which it had before a move."""
+    step(store, batch, move, MoveEvent.CANCELLED, path=move.old_path)
+    store.journal(
+        batch,
+        inode,
+        "move",
+        "cancelled",
+        old=old_path,
+        new=move.old_path,
+        old_root=move.target,
+        new_root=home.name,
+        owner=owner,
+        move=move.number,
+    )
+
+
+def _has_begun(store: Store, number: InodeNo) -> bool:
+    """Whether anything below a directory on its way may lie elsewhere than the directory itself; a look of 3 ms."""
+    deadline = time.monotonic_ns() + LOOK_NS
+    for inode in walking.below(store, number):
+        moved = inode.number != number and store.index.placement(inode.number) is not None
+        if moved or (inode.is_dir and store.index.skeletons(inode.number)) or time.monotonic_ns() > deadline:
+            return True
+    return False
 
 
 def is_scattered(store: Store, number: InodeNo) -> bool:
@@ -128,9 +132,23 @@ def send_home(
         return False
     path = store.join(*names[0]) or b""
     home = store.roots[wanted[0].root]
+    if home.number in store.drains:
+        return False
     move = _begin(store, batch, inode, store.roots[spots[0].root], home, path, path, None)
     _queue(store, batch, move, inode, home)
     return True
+
+
+def begin_again(store: Store, batch: Batch, inode: Inode, home: Driver, *, source: Driver | None = None) -> None:
+    """Add to a batch a move of what is on its way without one.
+
+    Args:
+        source: where its bytes are once the batch is applied, if they are not there yet.
+    """
+    spots = store.placement.spots(inode.number)
+    source = source or (store.roots[spots[0].root] if spots else home)
+    path = store.path(inode.number) or b""
+    _queue(store, batch, _begin(store, batch, inode, source, home, path, path, None), inode, home)
 
 
 def _begin(
@@ -170,11 +188,11 @@ def _begin(
     return move
 
 
-def _queue(store: Store, batch: Batch, move: Move, inode: Inode, target: Driver) -> None:
+def _queue(store: Store, batch: Batch, move: Move, inode: Inode, target: Driver, *, needs_room: bool = True) -> None:
     batch.move(move)
-    size = inode.size if inode.is_regular else 0
-    batch.then(lambda: store.reserved[target.number].update({move.number: Promise(size)}))
-    announce(store, batch, move, inode, "queued", path=move.path)
+    size = inode.size if inode.is_regular and needs_room else 0
+    batch.then(partial(store.reserved[target.number].promise, move.number, size))
+    announce(store, batch, move, inode, f"move-{move.state}", path=move.path)
 
 
 def promise_again(store: Store) -> None:
@@ -183,7 +201,49 @@ def promise_again(store: Store) -> None:
     for move in store.index.moves(open_only=True):
         inode = store.index.inode(move.inode)
         if inode is not None and inode.is_regular and move.target in roots:
-            store.reserved[roots[move.target]][move.number] = Promise(inode.size)
+            store.reserved[roots[move.target]].promise(move.number, inode.size)
+
+
+def current(store: Store, recorded: Move) -> Move:
+    """A move as it is now: with the counts of whoever has it in hand."""
+    held = store.running.get(recorded.number)
+    return recorded if held is None or recorded.state not in OPEN else _with_counts(recorded, held)
+
+
+def _with_counts(move: Move, held: Move) -> Move:
+    return replace(
+        move,
+        files_total=held.files_total,
+        files_done=held.files_done,
+        bytes_total=held.bytes_total,
+        bytes_done=held.bytes_done,
+        started_bytes=held.started_bytes,
+    )
+
+
+def keep_counts(store: Store, held: Move) -> None:
+    """Record how far a move has come that is not worked on any more, and not over."""
+    recorded = store.index.move(held.number)
+    if recorded is None or recorded.state not in OPEN:
+        return
+    counted = _with_counts(recorded, held)
+    if counted != recorded:
+        batch = store.batch()
+        batch.move(counted)
+        store.index.apply(batch)
+
+
+def open_above(store: Store, number: InodeNo) -> Move | None:
+    """The open move that an inode is on its way with: its own, or that of the nearest directory above; None at rest."""
+    while store.index.has_open_moves():
+        moves = store.index.open_moves_of(number)
+        if moves:
+            return current(store, moves[-1])
+        names = store.index.parents(number)
+        if not names:
+            break
+        number = names[0][0]
+    return None
 
 
 def overtake(store: Store, batch: Batch, number: InodeNo, *, reason: str) -> None:
@@ -191,15 +251,13 @@ def overtake(store: Store, batch: Batch, number: InodeNo, *, reason: str) -> Non
     if not store.index.has_open_moves():
         return
     for move in store.index.open_moves_of(number):
-        batch.move(advance(move, MoveEvent.OVERTAKEN, reason=reason, now_ns=time.time_ns()))
-        _release_room(store, batch, move)
+        step(store, batch, move, MoveEvent.OVERTAKEN, reason=reason)
 
 
 def finish(store: Store, batch: Batch, move: Move, inode: Inode, path: bytes) -> None:
     """Add to a batch that a move has arrived at `path`."""
     move.files_done, move.bytes_done = move.files_total, move.bytes_total
-    batch.move(advance(replace(move), MoveEvent.ARRIVED, now_ns=time.time_ns()))
-    _release_room(store, batch, move)
+    _record(store, batch, move, advance(replace(move), MoveEvent.ARRIVED, now_ns=time.time_ns()))
     store.journal(
         batch,
         inode,
@@ -214,46 +272,84 @@ def finish(store: Store, batch: Batch, move: Move, inode: Inode, path: bytes) ->
     announce(store, batch, move, inode, "moved", path=path)
 
 
-def change(store: Store, move: Move, event: MoveEvent, reason: str = "") -> None:
-    """Advance the state of a move that goes on, and say so."""
-    was = (move.state, move.reason)
-    advance(move, event, reason=reason, now_ns=time.time_ns())
-    if (move.state, move.reason) == was:
-        return
+def change(store: Store, move: Move, event: MoveEvent, reason: str = "", *, owner: Owner | None = None) -> None:
+    """Advance the state of a move and say so, in a batch of its own."""
     batch = store.batch()
-    batch.move(move)
+    step(store, batch, move, event, reason=reason, owner=owner)
+    if batch.rows:
+        store.index.apply(batch)
+
+
+def step(
+    store: Store,
+    batch: Batch,
+    move: Move,
+    event: MoveEvent,
+    *,
+    reason: str = "",
+    path: bytes | None = None,
+    owner: Owner | None = None,
+) -> None:
+    """Add a step of a move's life to a batch, with its event; nothing if it neither changes the state nor the reason.
+
+    Every way to another state but `finish` leads through here. What a person asked for, and what a move waits for, are
+    lines of the object's history too.
+    """
+    after = advance(replace(move), event, reason=reason, now_ns=time.time_ns())
+    if (after.state, after.reason) == (move.state, move.reason):
+        return
+    _record(store, batch, move, after)
     inode = store.index.inode(move.inode)
-    if inode is not None:
-        announce(store, batch, move, inode, move.state.value, detail=reason)
-        if move.state is MoveState.WAITING:
-            store.journal(batch, inode, "move", reason, new_root=move.target, move=move.number)
-    store.index.apply(batch)
+    if inode is None:
+        return
+    announce(store, batch, move, inode, f"move-{after.state}", path=path, detail=reason, owner=owner)
+    if owner is not None or after.held_up != move.held_up:
+        outcome = reason if after.state is MoveState.WAITING else event.value
+        store.journal(batch, inode, "move", outcome, new_root=move.target, owner=owner, move=move.number)
+
+
+def _record(store: Store, batch: Batch, move: Move, after: Move) -> None:
+    """Add a move's next record to a batch; `move`, and the one in somebody's hands, follow once that is applied."""
+    batch.move(after)
+    batch.then(lambda: _follow(store, move, after))
+
+
+def _follow(store: Store, move: Move, after: Move) -> None:
+    held = store.running.get(move.number, move)
+    for each in (move, held):
+        # What was stopped in somebody's hands stays so there, whatever becomes of the move meanwhile.
+        if each.state in ACTIVE:
+            each.state, each.reason, each.finished_ns = after.state, after.reason, after.finished_ns
+            each.started_ns, each.started_bytes, each.held_up = after.started_ns, after.started_bytes, after.held_up
+    if after.state not in OPEN:  # it needs no room on its target any more
+        for reserved in store.reserved.values():
+            reserved.give_back(move.number)
 
 
 def announce(
-    store: Store, batch: Batch, move: Move, inode: Inode, kind: str, *, path: bytes | None = None, detail: str = ""
+    store: Store,
+    batch: Batch,
+    move: Move,
+    inode: Inode,
+    kind: str,
+    *,
+    path: bytes | None = None,
+    detail: str = "",
+    owner: Owner | None = None,
 ) -> None:
     """Add an event about a move to a batch."""
+    path = path or store.path(inode.number) or move.path
     store.event(
         batch,
         inode,
         Operation.UPDATE,
-        kind if kind == "moved" else f"move-{kind}",
-        path=path or store.path(inode.number) or move.path,
+        kind,
+        path=path,
         root=move.target,
         old_root=move.source,
-        old_path=move.old_path,
+        old_path=move.old_path if path != move.old_path else move.path,  # it went back
         cause=Cause.MOVE,
+        owner=owner,
         move=move.number,
         detail=detail,
     )
-
-
-def _release_room(store: Store, batch: Batch, move: Move) -> None:
-    """Add to a batch that a move needs no room on its target any more."""
-
-    def give_back() -> None:
-        for promised in store.reserved.values():
-            promised.pop(move.number, None)
-
-    batch.then(give_back)

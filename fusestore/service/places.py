@@ -96,12 +96,20 @@ class Places:
             id = inode.id
         return At(driver, *driver.id_area(id))
 
+    def is_open(self, number: InodeNo, driver: Driver) -> bool:
+        """Whether a descriptor of this directory is open, which keeps its inode number from another."""
+        return (number, driver) in self._open
+
     def forget(self, number: InodeNo) -> None:
         """Close the descriptors of a directory: its default place changed, or it is gone."""
         for driver in self._roots.values():
             opened = self._open.pop((number, driver), None)
             if opened is not None:
                 driver.close_dir(opened)
+
+    def opened_on(self, driver: Driver) -> list[tuple[InodeNo, int]]:
+        """The directories of a root that are open, with their descriptors."""
+        return [(number, fd) for (number, root), fd in self._open.items() if root is driver]
 
     def forget_root(self, driver: Driver) -> None:
         """Close every descriptor on a root that went offline, so that its disk can be taken out."""

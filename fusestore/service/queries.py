@@ -4,27 +4,55 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from fusestore.core.moves import OPEN, PASSING
+from fusestore.core.moves import ACTIVE, OPEN, PASSING
 from fusestore.errors import InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
-from fusestore.service import describing, looking, verifying
+from fusestore.service import (
+    cancelling,
+    copies,
+    describing,
+    draining,
+    dropping,
+    emptying,
+    explaining,
+    looking,
+    moving,
+    remembering,
+    replicating,
+    retrieving,
+    soundness,
+    steering,
+    surveying,
+    trash,
+    verifying,
+    walking,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
-    from fusestore.model import Event, Move
+    from fusestore.model import Event, Move, Owner
+    from fusestore.service.asking import Answer
     from fusestore.service.store import Store
     from fusestore.service.verifying import Report
 
 POLL_S = 0.1  # between two looks at how far moves are; what is waited for is state, not an edge
+LOOKING_SHARE = 30  # and so many times as long as a look takes, because there may be thousands of moves
 ID_PREFIX_DIGITS = 8
 TROUBLE_SHOWN = 5
+
+
+class Scrubber(Protocol):
+    """What reads every file again (`jobs.scrubber`)."""
+
+    def status(self) -> dict[str, Any]: ...
+    def start(self, root: str, rate: int | None, *, again: bool) -> None: ...
+    def stop(self) -> None: ...
 
 
 class Queries:
@@ -32,6 +60,7 @@ class Queries:
 
     Args:
         running: moves being worked on, with live counts.
+        scrubber: reads everything again in the background.
         settled: returns when no finished content waits to be made durable and hashed.
         stop: ends the daemon.
     """
@@ -42,14 +71,17 @@ class Queries:
         mountpoint: Path,
         running: Mapping[MoveNo, Move],
         settled: Callable[[], Awaitable[None]],
+        scrubber: Scrubber,
         stop: Callable[[], None],
     ) -> None:
         self._store = store
         self._mountpoint = mountpoint
         self._running = running
         self._settled = settled
+        self._scrubber = scrubber
         self._started = time.monotonic()
         self._news = trio.Event()
+        self._awaited = False  # somebody waits for news: for most changes nobody does
         self.shutdown = stop
         store.index.on_events = self._on_events
 
@@ -74,11 +106,14 @@ class Queries:
     async def changed(self, seq: int) -> None:
         """Return once there is an event after `seq`."""
         while self.last_seq <= seq:
+            self._awaited = True
             await self._news.wait()
 
     def _on_events(self, events: list[Event]) -> None:
-        news, self._news = self._news, trio.Event()
-        news.set()
+        if self._awaited:
+            self._awaited = False
+            news, self._news = self._news, trio.Event()
+            news.set()
 
     # -- one object -------------------------------------------------------------------------------------------------
 
@@ -120,25 +155,107 @@ class Queries:
 
     def locations(self, inode: InodeNo) -> list[dict[str, Any]]:
         """Every place where the object's bytes are."""
+        return copies.locations(self._store, self._store.inode(inode))
+
+    async def reread(self, inode: InodeNo, report: Report) -> list[dict[str, Any]]:
+        """The same after reading each copy again; see `copies.reread`."""
+        return await copies.reread(self._store, inode, report)
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def replicate(self, what: str, root: str, source: str | None, owner: Owner) -> int:
+        """Record that what `what` names is to have a copy on `root`; see `replicating.want`."""
         store = self._store
-        record = store.inode(inode)
-        spots = store.disk_spots(record, (*store.placement.spots(inode), *store.index.skeletons(inode)))
-        return [describing.location(store, record, spot) for spot in spots]
+        chosen = replicating.named(store, source) if source is not None else None
+        return replicating.want(store, self.find(what), replicating.target(store, root), owner, source=chosen)
+
+    async def replicas_made(self, what: str, root: str, report: Report) -> list[dict[str, Any]]:
+        """Wait until the copies on `root` are made; returns those that are held up."""
+        return await copies.made(self._store, self.find(what), replicating.named(self._store, root).number, report)
+
+    async def drop(self, what: str, root: str, *, force_last: bool, owner: Owner, report: Report) -> dict[str, Any]:
+        """Give up the copies on `root`; see `dropping.drop`."""
+        store = self._store
+        chosen, top = replicating.named(store, root), self.find(what)
+        done = await dropping.drop(
+            store, top, chosen, force_last=force_last, owner=owner, report=lambda count: report(count, 0, "files")
+        )
+        refused = [{"path": describing.text(path), "reason": reason} for path, reason in done.refused.items()]
+        return {"dropped": done.dropped, "removed": done.removed, "refused": refused}
+
+    # -- roots that are to be empty -----------------------------------------------------------------------------------
+
+    def drain(self, root: str, to: list[str], owner: Owner) -> bool:
+        """Record that a root is to be empty; see `draining.begin`."""
+        store = self._store
+        return draining.begin(
+            store, replicating.named(store, root), [replicating.named(store, each) for each in to], owner
+        )
+
+    def stop_draining(self, root: str, owner: Owner) -> bool:
+        """Record that it is an ordinary root again; see `draining.stop`."""
+        return draining.stop(self._store, replicating.named(self._store, root), owner)
+
+    async def plan_drain(self, root: str, to: list[str]) -> dict[str, Any]:
+        """What draining a root would do; see `emptying.plan`."""
+        store = self._store
+        chosen = replicating.named(store, root)
+        numbers = draining.check(store, chosen, [replicating.named(store, each) for each in to])
+        plan = await emptying.plan(store, chosen, numbers)
+        return {
+            "copies": [
+                {"root": store.roots[number].name, "files": files, "bytes": size}
+                for number, (files, size) in plan.targets.items()
+            ],
+            "ready_files": plan.ready[0],
+            "ready_bytes": plan.ready[1],
+            "held_files": plan.held_files,
+            "held_bytes": plan.held_bytes,
+            "held": [{"path": describing.text(path), "reason": reason} for path, reason in plan.held.items()],
+            "stays": plan.stays,
+        }
+
+    async def drained(self, root: str, report: Report) -> dict[str, Any] | None:
+        """Wait until a root is empty, or that ends, or nothing goes on without help; returns how it stands."""
+        store = self._store
+        driver = replicating.named(store, root)
+        while (drain := store.drains.get(driver.number)) is not None and not drain.finished_ns:
+            progress = store.emptying.get(driver.number)
+            if progress is not None:
+                report(progress.bytes_gone, progress.bytes_gone + progress.bytes_left, "bytes")
+                if progress.stuck:
+                    break
+            await trio.sleep(POLL_S)
+        return describing.drain(store, driver)
+
+    # -- what was -----------------------------------------------------------------------------------------------------
 
     def history(self, what: str) -> list[dict[str, Any]]:
         """Everything that happened to an object, oldest first; a removed one is known by its full id."""
         try:
             inode = self._store.inode(self.find(what))
         except NotFound:
-            try:
-                entries = self._store.index.journal(uuid.UUID(what).bytes)
-            except ValueError:
-                entries = []
+            entries = remembering.by_id(self._store, what)
             if not entries:
                 raise
             return [describing.history(entry) for entry in entries]
         created = JournalEntry(time_ns=inode.created_ns, command="create", outcome="done", version=1)
         return [describing.history(entry) for entry in (created, *self._store.index.journal(inode.id))]
+
+    async def explain(self, what: str) -> tuple[dict[str, Any], list[Answer]]:
+        """Why an object is where it is, and what calls on it would be told; or what is known of one that is gone.
+
+        Raises:
+            NotFound: nothing is known of it.
+        """
+        try:
+            inode = self._store.inode(self.find(what))
+        except NotFound:
+            gone = await remembering.explain(self._store, what)
+            if gone is None:
+                raise
+            return gone, []
+        return await explaining.explain(self._store, self._mountpoint, inode)
 
     # -- the whole --------------------------------------------------------------------------------------------------
 
@@ -146,11 +263,41 @@ class Queries:
         """A page of moves, newest first: of the open ones, or of all that ever were."""
         number = MoveNo(before) if before is not None else None
         moves = self._store.index.moves_before(number, limit, open_only=not all)
-        return [describing.move(self._live(move)) for move in moves]
+        return [describing.move(moving.current(self._store, move)) for move in moves]
 
-    def _live(self, move: Move) -> Move:
-        """With the counts of now, while it is worked on."""
-        return self._running.get(move.number, move) if move.state in OPEN else move
+    def progress(self) -> list[dict[str, Any]]:
+        """The moves whose bytes flow now."""
+        running = (self._store.index.move(number) for number in self._running)
+        return [
+            describing.move(moving.current(self._store, move))
+            for move in running
+            if move is not None and move.state is MoveState.RUNNING
+        ]
+
+    def move(self, what: str | int) -> dict[str, Any]:
+        """One move: of this number, or the one that an object is on its way with, or was last."""
+        store = self._store
+        move = steering.numbered(store, what) if isinstance(what, int) else steering.latest_of(store, self.find(what))
+        return describing.move(moving.current(store, move))
+
+    async def steer(self, verb: str, what: str | int | None, owner: Owner) -> list[dict[str, Any]]:
+        """Do one of `steering.VERBS` to a move, or to all for which it makes sense; returns those."""
+        if what is None:
+            return [self.move(number) for number in await steering.steer_all(self._store, verb, owner)]
+        move = self._chosen(what)
+        _, do = steering.VERBS[verb]
+        do(self._store, move, owner)
+        return [self.move(move.number)]
+
+    async def cancel(self, what: str | int, owner: Owner) -> dict[str, Any]:
+        """Take a move back; see `cancelling.cancel`."""
+        move = self._chosen(what)
+        await cancelling.cancel(self._store, move, owner)
+        return self.move(move.number)
+
+    def _chosen(self, what: str | int) -> Move:
+        store = self._store
+        return steering.numbered(store, what) if isinstance(what, int) else steering.move_of(store, self.find(what))
 
     def status(self) -> dict[str, Any]:
         """Roots, room, moves, the index, and whether an operator is needed."""
@@ -158,7 +305,14 @@ class Queries:
         roots = [describing.root(store, driver) for driver in store.roots.values()]
         moves = store.index.moves(open_only=True)
         states = [move.state for move in moves]
-        trouble = [f"root {root['name']} is offline" for root in roots if root["state"] == "offline"]
+        fault = store.index.fault
+        trouble = [f"nothing can be changed until the next mount: {fault.args[0]}"] if fault is not None else []
+        trouble += [describing.trouble_of(root) for root in roots if root["reason"] and not _left(root)]
+        trouble += [f"root {root['name']} is not drained: {why}" for root in roots for why in _held(root)]
+        bad = soundness.all_unsound(store)
+        trouble += [
+            f"{describing.text(store.path(inode.number))} is {each.outcome.name.lower()}" for inode, each in bad
+        ]
         trouble += [f"move {move.number} waits: {move.reason}" for move in moves if _needs_help(move)]
         return {
             "store": os.fspath(store.config.store),
@@ -167,9 +321,9 @@ class Queries:
             "uptime_s": round(time.monotonic() - self._started, 3),
             "health": "; ".join(trouble[:TROUBLE_SHOWN]) or "ok",
             "roots": roots,
-            "moves": {
-                state.value: states.count(state) for state in (MoveState.QUEUED, MoveState.RUNNING, MoveState.WAITING)
-            },
+            "moves": {state.value: states.count(state) for state in MoveState if state in OPEN},
+            "replicas": {"due": store.index.counts()["due"]},
+            "damaged": len(bad),
             "open_files": len(store.files),
             "index": {
                 "inodes": store.index.counts()["inodes"],
@@ -187,27 +341,51 @@ class Queries:
             what: a path, an id, the number of a move, or None for all.
 
         Returns:
-            `moves`: those waited for, as they ended; a move that waits for an operator ends the wait.
+            `moves`: those waited for, as they ended; a move that waits for an operator ends the wait. `replicas`: those
+            that are not made, because they are held up.
 
         Raises:
             NotFound
         """
         moves = {move.number: move for move in self._moves_of(what)}
         going_on = set(moves)
+        judged = self._have_tried_again(moves.values())
         while True:
             await self._settled()
+            began = time.monotonic()
             for number in going_on:
                 move = self._store.index.move(number) or moves[number]
-                moves[number] = self._live(move)
+                moves[number] = moving.current(self._store, move)
             going_on = {each for each in going_on if each in self._running or moves[each].state in OPEN}
             report(
                 sum(move.bytes_done for move in moves.values()),
                 sum(move.bytes_total for move in moves.values()),
                 "bytes",
             )
-            if not any(number in self._running or _goes_on(moves[number]) for number in going_on):
-                return {"moves": [describing.move(move) for move in moves.values()]}
-            await trio.sleep(POLL_S)
+            if not any(number in self._running or self._goes_on(moves[number], judged) for number in going_on):
+                held = []
+                if not isinstance(what, int):
+                    held = await copies.made(self._store, self.find(what) if what else MOUNT_ROOT, None, report)
+                return {"moves": [describing.move(move) for move in moves.values()], "replicas": held}
+            await trio.sleep(max(POLL_S, LOOKING_SHARE * (time.monotonic() - began)))
+
+    def _have_tried_again(self, moves: Iterable[Move]) -> dict[MoveNo, int]:
+        """How often each move must have been tried before its reason is believed: what held it up may have passed."""
+        tries = self._store.tries
+        judged = {}
+        for move in moves:
+            judged[move.number] = tries[move.number] + 1
+            if _needs_help(move):
+                # A try that is under way may have seen what is over by now.
+                judged[move.number] += move.number in self._running
+                self._store.on_retry(move.number)
+        return judged
+
+    def _goes_on(self, move: Move, judged: Mapping[MoveNo, int]) -> bool:
+        """Whether a move may end by itself."""
+        if move.state not in ACTIVE:
+            return False
+        return not _needs_help(move) or self._store.tries[move.number] < judged.get(move.number, 0)
 
     def _moves_of(self, what: str | int | None) -> list[Move]:
         """The moves that concern something: open ones, and those overtaken that a worker has still in hand."""
@@ -225,12 +403,71 @@ class Queries:
         return [move for move in moves if self._is_within(move.inode, top) or self._is_within(top, move.inode)]
 
     def _is_within(self, number: InodeNo, top: InodeNo) -> bool:
-        while number != top:
-            names = self._store.index.parents(number)
-            if not names:
-                return False
-            number = names[0][0]
-        return True
+        return number == top or top in walking.above(self._store, number)
+
+    async def accept_root(self, root: str, report: Report) -> dict[str, Any]:
+        """Take what is missing on a doubted root for removed; see `surveying.accept`."""
+        return await surveying.accept(self._store, root, report)
+
+    async def retry_root(self, root: str, report: Report) -> dict[str, Any]:
+        """Look through a doubted root again; see `surveying.retry`."""
+        return await surveying.retry(self._store, root, report)
+
+    # -- reading again ----------------------------------------------------------------------------------------------
+
+    def scrub(self) -> dict[str, Any]:
+        """How far the last going through all files is, and what is known not to be sound."""
+        bad = soundness.all_unsound(self._store)
+        return {**self._scrubber.status(), "damaged": [describing.unsound(self._store, *each) for each in bad]}
+
+    def start_scrub(self, root: str | None, rate: int | None, *, again: bool) -> None:
+        """Begin to read every file again.
+
+        Raises:
+            NotFound: the root.
+        """
+        if root is not None:
+            retrieving.roots_of(self._store, root)
+        self._scrubber.start(root or "", rate, again=again)
+
+    def stop_scrub(self) -> None:
+        """End it where it is."""
+        self._scrubber.stop()
+
+    # -- the trash --------------------------------------------------------------------------------------------------
+
+    def trash(self, root: str | None) -> list[dict[str, Any]]:
+        """What lies in the trash of one root, or of all.
+
+        Raises:
+            NotFound: the root.
+        """
+        return retrieving.listed(self._store, root)
+
+    async def empty_trash(self, root: str | None) -> dict[str, Any]:
+        """Destroy what lies there; returns how many `files` and `bytes`.
+
+        Raises:
+            NotFound: the root; RootOffline, RootReadOnly; OSError as the disk says.
+        """
+        files = held = 0
+        for driver in retrieving.roots_of(self._store, root):
+            before = self._store.trashed[driver.number]
+            while gone := trash.empty(self._store, driver):
+                files += gone
+                await trio.lowlevel.checkpoint()
+            held += before - self._store.trashed[driver.number]
+        return {"files": files, "bytes": held}
+
+    async def restore(self, what: str, path: str, owner: Owner) -> dict[str, Any]:
+        """Give a file in the trash the name `path`.
+
+        Raises:
+            as for `retrieving.find` and `restore`.
+        """
+        above, _, name = path.rpartition("/")
+        trashed = retrieving.find(self._store, what)
+        return await retrieving.restore(self._store, trashed, self.find(above), os.fsencode(name), owner)
 
     async def verify(self, what: str | None, root: str | None, report: Report) -> dict[str, Any]:
         """Read bytes again and compare them with their hashes.
@@ -244,9 +481,15 @@ class Queries:
         return await verifying.verify(self._store, top, root, report)
 
 
-def _goes_on(move: Move) -> bool:
-    """Whether a move will end by itself."""
-    return move.state in OPEN and not _needs_help(move)
+def _left(root: dict[str, Any]) -> bool:
+    """Whether no file is on a root any more, so that nobody misses it."""
+    return root["drain"] is not None and root["drain"]["state"] == "drained"
+
+
+def _held(root: dict[str, Any]) -> list[str]:
+    """What keeps files on a root that is to be empty, and does not pass by itself."""
+    held = root["drain"]["held"] if root["drain"] is not None and not _left(root) else []
+    return sorted({each["reason"] for each in held} - emptying.PASSING)
 
 
 def _needs_help(move: Move) -> bool:

@@ -1,4 +1,4 @@
-"""After a crash: settle every leftover intent by looking at the disk.
+"""After a crash, or when a root is back: settle every leftover intent by looking at the disk.
 
 Done -> finish it, not done -> drop it; decided destructions are carried out, writing periods are closed honestly. It
 never decides anew: what the disk shows and what the intent says leave one answer (decision 0002). An intent on a root
@@ -21,17 +21,34 @@ from fusestore.core.intents import (
     Relocate,
     Remove,
     Rename,
+    Replicate,
     Skeleton,
     Writing,
 )
 from fusestore.errors import FusestoreError, NotFound, RootOffline
-from fusestore.model import UPLOADS, Backing, Cause, InodeNo, Spot
-from fusestore.service import arriving, creating, discarding, finalizing, ghosts, moving, removing, renaming
-from fusestore.service.attributes import settle_attributes
-from fusestore.service.places import is_object
+from fusestore.model import UPLOADS, Backing, Cause, FileStamp, InodeNo, Spot
+from fusestore.service import (
+    arriving,
+    creating,
+    discarding,
+    finalizing,
+    ghosts,
+    moving,
+    removing,
+    renaming,
+    replicating,
+    restoring,
+    trash,
+)
+from fusestore.service.attributes import object_of, settle_attributes
+from fusestore.service.looking import see
+from fusestore.service.places import At, is_object
+from fusestore.service.syncing import sync_now
 
 if TYPE_CHECKING:
-    from fusestore.service.places import At
+    from collections.abc import Iterable
+
+    from fusestore.core.ports import Driver
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -40,27 +57,52 @@ log = structlog.get_logger()
 def recover(store: Store) -> int:
     """Settle all leftover intents; returns how many there were."""
     leftovers = list(store.index.intents())
+    if leftovers:
+        log.info("settling what the last run left unfinished", changes=len(leftovers))
+    _settle_all(store, leftovers)
+    trash.look(store, store.roots.values(), compare=not store.index.was_clean)
+    try:
+        discarding.carry_out_recovered(store)
+    except (OSError, FusestoreError) as error:
+        log.warning("what no name needs stays for now", error=str(error))
+    _empty_incoming(store, store.roots.values())
+    moving.promise_again(store)
+    return len(leftovers)
+
+
+def recover_root(store: Store, root: Driver) -> None:
+    """Settle what waited for a root that is back, and what its disk may have lost; open writing periods go on.
+
+    No use case waits between decision and record, so what is recorded as begun now is left over.
+    """
+    store.unsynced[root.number].clear()
+    kept = {key for keys in store.unsynced.values() for key in keys}
+    leftovers = [
+        (key, intent)
+        for key, intent in store.index.intents()
+        if key not in kept and not isinstance(intent, Writing) and store.condemned.get(key) is None
+    ]
+    _settle_all(store, leftovers)
+    trash.look(store, [root], compare=True)
+    _empty_incoming(store, [root])
+
+
+def _settle_all(store: Store, leftovers: Iterable[tuple[int, Intent]]) -> None:
     for key, intent in leftovers:
-        log.info("settling", intent=type(intent).__name__, inode=intent.inode)
+        log.debug("settling", intent=type(intent).__name__, inode=intent.inode)
         try:
             _settle(store, key, intent)
         except RootOffline as offline:
             log.warning("an unfinished change waits for its root", root=offline.args[0])
         except (OSError, FusestoreError) as error:
             log.error("an unfinished change cannot be settled", intent=repr(intent), error=str(error))
-    try:
-        discarding.carry_out_recovered(store)
-    except (OSError, FusestoreError) as error:
-        log.warning("what no name needs stays for now", error=str(error))
-    _empty_incoming(store)
-    moving.promise_again(store)
-    return len(leftovers)
 
 
-def _empty_incoming(store: Store) -> None:
-    """Throw away copies that were not finished; one that an unsettled arrival speaks of stays."""
-    wanted = {(intent.root, intent.staged) for _, intent in store.index.intents() if isinstance(intent, Arrive)}
-    for root in store.roots.values():
+def _empty_incoming(store: Store, roots: Iterable[Driver]) -> None:
+    """Throw away copies that were not finished; one that an unsettled intent speaks of stays."""
+    copies = (intent for _, intent in store.index.intents() if isinstance(intent, Arrive | Replicate))
+    wanted = {(intent.root, intent.staged) for intent in copies}
+    for root in roots:
         if not root.online or root.read_only:
             continue
         try:
@@ -84,10 +126,16 @@ def _settle(store: Store, key: int, intent: Intent) -> None:
             _settle_remove(store, key, intent)
         case Create() | Skeleton():
             _settle_made(store, key, intent)
+        case Rename(done=True) | Relocate(done=True) | Arrive(done=True):
+            _settle_done(store, key, intent)
         case Link() | Rename() | Relocate():
             _settle_placed(store, key, intent)
         case Arrive():
             _settle_arrive(store, key, intent)
+        case Replicate(done=True):
+            replicating.restore(store, intent, key)
+        case Replicate():
+            replicating.recover(store, intent, key)
 
 
 def _settle_attributes(store: Store, key: int, intent: Attributes) -> None:
@@ -95,7 +143,7 @@ def _settle_attributes(store: Store, key: int, intent: Attributes) -> None:
     if inode is None:
         _drop(store, key)
     else:
-        settle_attributes(store, inode, key)
+        settle_attributes(store, inode, object_of(store, inode), key)
 
 
 def _settle_remove(store: Store, key: int, intent: Remove) -> None:
@@ -110,8 +158,10 @@ def _settle_remove(store: Store, key: int, intent: Remove) -> None:
         _drop(store, key)
         return
     for spot in left:  # begun is as good as done: the decision stands
-        if inode.is_dir:
-            discarding.destroy_directory(store, spot, intent.inode)
+        if intent.trash is not None:
+            discarding.put_away(store, intent.trash, (spot,))
+        elif inode.is_dir:
+            discarding.destroy_directory(store, spot, intent.inode, None)
         else:
             discarding.destroy(store, spot, intent.inode, intent.backing)
     removing.settle_remove(store, intent, key)
@@ -149,6 +199,23 @@ def _settle_placed(store: Store, key: int, intent: Link | Rename | Relocate) -> 
             ghosts.settle_relocate(store, intent, key)
 
 
+def _settle_done(store: Store, key: int, intent: Rename | Relocate | Arrive) -> None:
+    """What was recorded, and what a power cut may have taken from the disk: the object goes where the index says.
+
+    Raises:
+        Conflict: something else has its place; RootOffline; OSError as the disk says.
+    """
+    if isinstance(intent, Arrive):
+        root = store.roots[intent.root]
+        candidates = [At(root, root.incoming(), intent.staged)]
+        candidates += restoring.reachable(store, intent.spots, intent.inode)
+    else:
+        root = store.roots[intent.spot.root]
+        candidates = restoring.reachable(store, (intent.source, intent.spot), intent.inode)
+    restoring.restore(store, intent.inode, intent.backing, candidates)
+    store.unsynced[root.number].append(key)
+
+
 def _settle_arrive(store: Store, key: int, intent: Arrive) -> None:
     """A verified copy at its new place: done, unless the original has gone on without it.
 
@@ -169,7 +236,7 @@ def _settle_arrive(store: Store, key: int, intent: Arrive) -> None:
         arriving.take_back(store, intent, key)
         return
     discards = arriving.finish_arrive(store, intent, key)
-    at.driver.sync()  # the old bytes may go only when nothing can take the new ones back
+    sync_now(store, at.driver)  # the old bytes may go only when nothing can take the new ones back
     store.index.sync_log()
     discarding.carry_out(store, discards)
 
@@ -184,7 +251,7 @@ def _has_changed(store: Store, intent: Arrive) -> bool:
         return False
     found = (_find(store, spot, intent.inode) for spot in store.placement.spots(intent.inode))
     at = next((at for at in found if at is not None), None)
-    return at is not None and arriving.stamp_of(at.driver.stat(at.directory, at.name)) != intent.stamp
+    return at is not None and FileStamp.of(at.driver.stat(at.directory, at.name)) != intent.stamp
 
 
 def _leave(store: Store, intent: Rename | Relocate) -> None:
@@ -195,7 +262,7 @@ def _leave(store: Store, intent: Rename | Relocate) -> None:
 
 def _close_writing(store: Store, intent: Writing) -> None:
     """A handle that was open for writing died with the daemon."""
-    if store.index.inode(intent.inode) is None:
+    if store.index.inode(intent.inode) is None or (store.index.lost and _is_lost(store, intent.inode)):
         batch = store.batch()
         batch.written(intent.inode)
         store.index.apply(batch)
@@ -205,6 +272,15 @@ def _close_writing(store: Store, intent: Writing) -> None:
         if not intent.closed:
             store.cut_off.add(intent.inode)
         store.on_unsettled(intent.inode)
+
+
+def _is_lost(store: Store, number: InodeNo) -> bool:
+    """Whether a power cut has taken a file as a whole; if so its names are gone now."""
+    try:
+        see(store, store.inode(number))
+    except NotFound:
+        return True
+    return False
 
 
 def _drop(store: Store, key: int) -> None:

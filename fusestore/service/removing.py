@@ -11,11 +11,13 @@ from fusestore.core.namespace import check_removable
 from fusestore.core.placement import Parted, without
 from fusestore.errors import IsADirectory, NotADirectory, NotEmpty, NotFound, RootOffline
 from fusestore.model import Operation
-from fusestore.service import adopting, ghosts, moving
+from fusestore.service import draining, ghosts, keeping, moving, refreshing, trash
 from fusestore.service.creating import touch_parent
 from fusestore.service.deciding import Decided
-from fusestore.service.discarding import carry_out, destroy, destroy_directory, discard
+from fusestore.service.discarding import carry_out, destroy, destroy_directory, discard, put_away
 from fusestore.service.looking import find
+from fusestore.service.replicas import give_up
+from fusestore.service.syncing import owe
 
 if TYPE_CHECKING:
     from fusestore.index.batch import Batch
@@ -29,22 +31,34 @@ def unlink(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> None:
     Raises:
         NotFound, IsADirectory, Protected, RootReadOnly; OSError as the disk says.
     """
-    inode = _removable(store, parent, name)
-    if inode.is_dir:
-        raise IsADirectory(name)
+    inode = check_unlink(store, parent, name)
     parted = spots_of_name(store, inode, parent, name)
-    intent = Remove(inode.number, parent, name, store.disk_spots(inode, parted.going), inode.backing)
+    going = store.disk_spots(inode, parted.going)
+    trashed = trash.intended(store, inode, going, trash.REMOVED) if not parted.staying else None
+    intent = Remove(inode.number, parent, name, going, inode.backing, trashed)
     if not intent.spots:
         settle_remove(store, intent, None, parted=parted, owner=owner)
         return
     own = store.placement.spot_in(store.home_root(parent).number, parent, name)
     with Decided(store, intent) as key:
-        for spot in intent.spots:
-            if spot == own:
-                _unlink(store, spot, inode.number)
-            else:
+        if trashed is not None:
+            put_away(store, trashed, going)
+        for spot in going:
+            if spot != own:
+                owe(store, store.roots[spot.root])
+            if spot != own or trashed is not None:  # what the trash took is gone from there already
                 destroy(store, spot, inode.number, inode.backing)
+            else:
+                _unlink(store, spot, inode.number)
     settle_remove(store, intent, key, parted=parted, owner=owner)
+
+
+def check_unlink(store: Store, parent: InodeNo, name: bytes) -> Inode:
+    """What `unlink` would remove, if nothing but the disk can be against it; raises as it does."""
+    inode = _removable(store, parent, name)
+    if inode.is_dir:
+        raise IsADirectory(name)
+    return inode
 
 
 def _unlink(store: Store, spot: Spot, number: InodeNo) -> None:
@@ -62,14 +76,7 @@ async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> Non
     Raises:
         NotFound, NotADirectory, NotEmpty, Protected, RootReadOnly; OSError as the disk says.
     """
-    inode = _removable(store, parent, name)
-    if not inode.is_dir:
-        raise NotADirectory(name)
-    await adopting.refresh(store, inode.number)
-    if store.index.dentry(parent, name) != inode.number:  # renamed or removed meanwhile
-        raise NotFound(name)
-    if store.index.has_dentries(inode.number):
-        raise NotEmpty(name)
+    inode = await check_rmdir(store, parent, name)
     empty_directory(store, inode)
     if not all(_is_empty(store, inode.number, spot) for spot in store.index.skeletons(inode.number)):
         raise NotEmpty(name)
@@ -81,7 +88,7 @@ async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> Non
     store.places.forget(inode.number)  # closed before it goes: ext4 takes a clock tick (4 ms) to close it afterwards
     try:
         with Decided(store, intent) as key:
-            destroy_directory(store, spots[0], inode.number)
+            destroy_directory(store, spots[0], inode.number, None)
     except OSError as error:
         if error.errno == errno.ENOTEMPTY:
             raise NotEmpty(name) from None
@@ -89,10 +96,23 @@ async def rmdir(store: Store, parent: InodeNo, name: bytes, owner: Owner) -> Non
     settle_remove(store, intent, key, owner=owner)
 
 
+async def check_rmdir(store: Store, parent: InodeNo, name: bytes) -> Inode:
+    """What `rmdir` would remove, if nothing but the disks can be against it; raises as it does."""
+    inode = _removable(store, parent, name)
+    if not inode.is_dir:
+        raise NotADirectory(name)
+    await refreshing.refresh(store, inode.number)
+    if store.index.dentry(parent, name) != inode.number:  # renamed or removed meanwhile
+        raise NotFound(name)
+    if store.index.has_dentries(inode.number):
+        raise NotEmpty(name)
+    return inode
+
+
 def _removable(store: Store, parent: InodeNo, name: bytes) -> Inode:
     inode = find(store, parent, name)
     check_removable(inode.number, name, store.tops)
-    store.writable(store.home_root(parent))
+    draining.namable(store, store.home_root(parent), inode)
     return inode
 
 
@@ -128,6 +148,8 @@ def settle_remove(
     batch = store.batch()
     if key is not None:
         batch.settle(key)
+    if intent.trash is not None:
+        trash.record(store, batch, intent.trash)
     begun = drop_name(store, batch, inode, intent.parent, intent.name, parted, owner=owner)
     touch_parent(store, batch, intent.parent, links=-int(inode.is_dir))
     discards = discard(store, batch, inode, tuple(store.index.skeletons(inode.number))) if inode.is_dir else []
@@ -170,8 +192,10 @@ def drop_name(
             inode.ctime_ns = time.time_ns()
         elif going:
             refresh_stamp(store, inode, staying)
-        batch.put_inode(inode)
+        batch.touch_inode(inode)
         begun = moving.send_home(store, batch, inode, names, staying)
+        if begun:
+            keeping.consider(store, batch, inode, store.placement.home_of(names, lambda: staying))
     else:
         inode.nlink = 0
         moving.overtake(store, batch, number, reason="replaced" if replaced else "removed")
@@ -200,7 +224,13 @@ def refresh_stamp(store: Store, inode: Inode, spots: tuple[Spot, ...]) -> None:
 
 
 def drop(store: Store, batch: Batch, inode: Inode) -> None:
-    """Add to a batch that an inode is gone from the index; what the kernel still holds lives on in memory."""
+    """Add to a batch that an inode is gone from the index, and its replicas with it.
+
+    What the kernel still holds lives on in memory.
+    """
+    discards = [each for root, _ in store.index.replicas(inode.number) for each in give_up(store, batch, inode, root)]
+    if discards:
+        batch.then(lambda: store.on_replaced(discards))
     batch.drop_inode(inode)
     batch.then(lambda: _outlive(store, inode))
 

@@ -20,12 +20,14 @@ from fusestore.core.placement import by_id
 from fusestore.errors import Gone, InvalidRequest, NotEmpty, NotFound
 from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Outside, Spot
 from fusestore.roots import identity
-from fusestore.service import adopting, ghosts, moving
-from fusestore.service.creating import prepare, touch_parent
+from fusestore.service import adopting, draining, ghosts, keeping, moving, refreshing, room
+from fusestore.service.creating import prepare, touch_on_disk, touch_parent
 from fusestore.service.deciding import Decided
-from fusestore.service.discarding import carry_out, discard
-from fusestore.service.looking import fill, find
+from fusestore.service.discarding import discard
+from fusestore.service.looking import fill, find, is_complete
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
+from fusestore.service.replicas import give_way
+from fusestore.service.syncing import keep, owe
 from fusestore.service.writing import pin
 
 if TYPE_CHECKING:
@@ -63,33 +65,20 @@ async def rename(
     """
     check_flags(flags, NOREPLACE | EXCHANGE)
     check_name(name)
-    target = _find_target(store, parent, name)
+    target = find_target(store, parent, name)
     if target is not None and target.is_dir and not flags & EXCHANGE:
-        await adopting.refresh(store, target.number)  # what it holds on its disk decides whether it can be replaced
-        target = _find_target(store, parent, name)
-    inode = find(store, old_parent, old_name)
-    check_removable(inode.number, old_name, store.tops)
-    check_parent(store.index.inode(parent), name, store.tops)
-    if target is not None:
-        check_removable(target.number, name, store.tops)
-    old_home, home = store.writable(store.home_root(old_parent)), store.writable(store.home_root(parent))
-    request = Request(inode, old_parent, old_name, old_home, parent, name, home, target, owner)
+        await refreshing.refresh(store, target.number)  # what it holds on its disk decides whether it can be replaced
+        target = find_target(store, parent, name)
+    request = check_rename(store, old_parent, old_name, parent, name, target, flags, owner)
+    if target is not None and target.number == request.inode.number:
+        return  # two names of one file: rename(2) does nothing, and there is nothing to swap
     if flags & EXCHANGE:
-        if target is None:
-            raise NotFound(name)
-        if target.number != inode.number:  # two names of one file: nothing to swap
-            _exchange(store, request)
+        _exchange(store, request)
         return
-    if target is not None:
-        check_replace(inode, target, name, allowed=not flags & NOREPLACE)
-        if target.number == inode.number:
-            return  # two names of one file: rename(2) does nothing
-        if target.is_dir and store.index.has_dentries(target.number):
-            raise NotEmpty(name)
     pinned = target is not None and pin(store, target)
     try:
-        source = _disk_source(store, request)
-        if source is not None and _renames_on_disk(store, request, source):
+        source = weigh(store, request)
+        if source is not None:
             _on_disk(store, request, source)
         else:
             _in_index(store, request)
@@ -99,7 +88,55 @@ async def rename(
         raise
 
 
-def _find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
+def check_rename(
+    store: Store,
+    old_parent: InodeNo,
+    old_name: bytes,
+    parent: InodeNo,
+    name: bytes,
+    target: Inode | None,
+    flags: int,
+    owner: Owner | None,
+) -> Request:
+    """The rename that the rules allow; raises as `rename` does, but for want of room and what a disk says.
+
+    Args:
+        target: what has the new name, as `find_target` says.
+    """
+    inode = find(store, old_parent, old_name)
+    check_removable(inode.number, old_name, store.tops)
+    check_parent(store.index.inode(parent), name, store.tops)
+    if target is not None:
+        check_removable(target.number, name, store.tops)
+    old_home = draining.namable(store, store.home_root(old_parent), inode)
+    home = draining.namable(store, store.home_root(parent), inode)
+    if target is None and flags & EXCHANGE:
+        raise NotFound(name)
+    if target is not None and not flags & EXCHANGE:
+        check_replace(inode, target, name, allowed=not flags & NOREPLACE)
+        if target.number != inode.number and target.is_dir and store.index.has_dentries(target.number):
+            raise NotEmpty(name)
+    return Request(inode, old_parent, old_name, old_home, parent, name, home, target, owner)
+
+
+def weigh(store: Store, request: Request) -> Spot | None:
+    """The spot that rename(2) would take to the new name; None for a rename in the index alone.
+
+    Raises:
+        NoRoom: the bytes would have to follow, and there is no room for them.
+    """
+    source = _disk_source(store, request)
+    if source is not None and _renames_on_disk(store, request, source):
+        return source
+    if store.placement.spots(request.inode.number)[0].root != request.home.number:
+        room.check(store, request.inode, request.home)
+    return None
+
+
+def find_target(store: Store, parent: InodeNo, name: bytes) -> Inode | None:
+    """What a rename to this name would replace."""
+    if store.index.dentry(parent, name) is None and is_complete(store, parent):
+        return None
     try:
         return find(store, parent, name)
     except Gone:
@@ -125,14 +162,20 @@ def _renames_on_disk(store: Store, request: Request, source: Spot) -> bool:
         return False
     if start is root:
         return root.layout is Layout.TREE
+    if root.number in store.drains:
+        return False
     if len(store.index.parents(inode.number)) > 1:
         return False
     if inode.is_regular:
         return True
     if root.layout is not Layout.TREE or start.layout is not Layout.TREE:
         return False
-    # A directory takes everything in it along; rows that place something on its root could be among that.
-    return not (inode.is_dir and (store.index.any_occupant(start.number) or store.index.any_skeleton(start.number)))
+    # A directory takes everything in it along; rows that place something on its root, or replicas on the other, could
+    # be among that.
+    index = store.index
+    return not inode.is_dir or not (
+        index.any_occupant(start.number) or index.any_skeleton(start.number) or index.has_replicas()
+    )
 
 
 def _on_disk(store: Store, request: Request, source: Spot) -> None:
@@ -215,9 +258,9 @@ def _settle_on_disk(store: Store, request: Request, intent: Rename, at: At, key:
         if inode.is_dir:
             store.places.close()  # every directory below has changed its root
         opened = store.files.get(inode.number)
-        if opened is not None:
+        if opened is not None and not opened.replica:
             opened.driver = root
-    _settle(store, request, spots, key=key)
+    _settle(store, request, spots, key=key, intent=intent)
     if old_root is not root and root.outside is Outside.WRITERS:
         for number in store.lookups if inode.is_dir else (inode.number,):
             store.on_stale(number)  # the kernel was told that nobody else writes what is in it
@@ -225,27 +268,32 @@ def _settle_on_disk(store: Store, request: Request, intent: Rename, at: At, key:
 
 def _in_index(store: Store, request: Request) -> None:
     """Rename in the index alone: within an id root, or across roots, where a move has to follow."""
-    if store.placement.spots(request.inode.number)[0].root != request.home.number:
-        moving.check_room(store, request.inode, request.home)
     if request.replaced is not None and request.replaced.is_dir:
         empty_directory(store, request.replaced)
     _settle(store, request, store.placement.spots(request.inode.number), key=None)
+    for directory in {request.old_parent, request.parent}:
+        touch_on_disk(store, directory)
 
 
-def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int | None) -> None:
+def _settle(
+    store: Store, request: Request, spots: tuple[Spot, ...], *, key: int | None, intent: Rename | None = None
+) -> None:
     """One batch: the names, the placement, what was replaced, the move, the events.
 
     Args:
         spots: where the object is now.
-        key: of the intent, if a disk object was renamed.
+        key, intent: if a disk object was renamed.
     """
     inode, old_parent, old_name, old_home, parent, name, home, replaced, owner = request
     number = inode.number
     old_path = store.join(old_parent, old_name)
     new_path = store.join(parent, name)
     batch = store.batch(grows=key is None)  # what a disk has done already has to be recorded
-    if key is not None:
-        batch.settle(key)
+    if key is not None and intent is not None:
+        if inode.is_dir or intent.source.root != intent.spot.root:
+            keep(store, batch, key, intent, home)
+        else:  # found again by listing the two directories
+            batch.settle(key)
     discards = []
     sent = False
     if replaced is not None:
@@ -262,6 +310,9 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
     batch.unlink(old_parent, old_name, number)
     batch.link(parent, name, number)
     batch.place(number, store.placement.row_for(spots, names), store.index.placement(number))
+    give_way(store, batch, inode, {spot.root for spot in spots})
+    if home is not old_home:
+        keeping.consider(store, batch, inode, home.number)
     if key is None and not store.keeps_ctime(spots):
         inode.ctime_ns = time.time_ns()
     batch.put_inode(inode)
@@ -288,7 +339,10 @@ def _settle(store: Store, request: Request, spots: tuple[Spot, ...], *, key: int
         store.directory_changed()
     if replaced is not None and replaced.is_dir:
         store.directory_changed(replaced.number)
-    carry_out(store, discards)
+    if key is None and spots and spots[0].root != home.number:
+        owe(store, store.roots[spots[0].root])
+    if discards:
+        store.on_replaced(discards)
     if began or sent:
         store.on_move()  # after the reply is on its way: this only wakes the mover
 
@@ -373,9 +427,9 @@ def _settle_exchange(store: Store, request: Request, key: int | None) -> None:
             owner=owner,
         )
         store.journal(batch, each, "rename", old=paths[0], new=paths[1], owner=owner)
+    shift = int(other.is_dir) - int(inode.is_dir) if old_parent != parent else 0
+    touch_parent(store, batch, old_parent, links=shift)
     if old_parent != parent:
-        shift = int(other.is_dir) - int(inode.is_dir)
-        touch_parent(store, batch, old_parent, links=shift)
         touch_parent(store, batch, parent, links=-shift)
     store.index.apply(batch)
     if inode.is_dir or other.is_dir:

@@ -15,10 +15,11 @@ import structlog
 import trio
 
 from fusestore.core.placement import Placement
-from fusestore.errors import Gone, NotFound, RootReadOnly
+from fusestore.errors import Gone, NotFound, RootOffline, RootReadOnly
 from fusestore.index.batch import Batch
 from fusestore.model import (
     MOUNT_ROOT,
+    Absence,
     Cause,
     Event,
     Inode,
@@ -35,31 +36,23 @@ from fusestore.roots.hashing import tagged
 from fusestore.service.discarding import Condemned
 from fusestore.service.openfiles import InPassing, OpenFiles
 from fusestore.service.places import At, Places
+from fusestore.service.room import Reserved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from fusestore.config import Config
+    from fusestore.core.intents import Discard
     from fusestore.core.ports import Driver
     from fusestore.index.store import Index
+    from fusestore.model import Move
+    from fusestore.service.doubting import Losses
+    from fusestore.service.emptying import Progress
 
 log = structlog.get_logger()
 
 THREADS_PER_ROOT: Final = 16
 MEMORY: Final = 10_000  # directories whose paths are remembered
-
-
-class Promise:
-    """Room on a root that a move will need yet; what it has copied is not free any more.
-
-    Attributes:
-        left: bytes; a thread that copies counts it down.
-    """
-
-    __slots__ = ("left",)
-
-    def __init__(self, left: int) -> None:
-        self.left = left
 
 
 class Store:
@@ -69,17 +62,36 @@ class Store:
         index: opened; the store applies every change to it.
         roots: by number; all roots that the config names.
         tops: the directory in the mount that shows each root.
+        absent: the roots that are offline.
+
+    Attributes:
+        copies: how many copies of each of its files a root asks for, its own among them, where it is more than one.
+        preference: the roots whose copies are read rather than others, the first before the next.
     """
 
     def __init__(
-        self, config: Config, index: Index, roots: Mapping[RootNo, Driver], tops: Mapping[InodeNo, RootNo]
+        self,
+        config: Config,
+        index: Index,
+        roots: Mapping[RootNo, Driver],
+        tops: Mapping[InodeNo, RootNo],
+        absent: dict[RootNo, Absence],
     ) -> None:
         self.config = config
         self.socket_path = config.socket
         self.index = index
         self.roots = roots
+        self.specs = {spec.name: spec for spec in config.roots}
         self.tops = tops
+        self.absent = absent
+        self.losses: dict[RootNo, Losses] = {}
+        self.accepting: set[RootNo] = set()  # roots of which an operator has said that what is missing is gone
         self.layouts = {number: root.layout for number, root in roots.items()}
+        self.preference = tuple(
+            number for name in config.mount.prefer for number, root in roots.items() if root.name == name
+        )
+        asked = {root.name: root.copies for root in config.roots if root.copies > 1}
+        self.copies = {number: asked[root.name] for number, root in roots.items() if root.name in asked}
         self.placement = Placement(index, tops, self.layouts)
         self.places = Places(index, self.placement, roots, tops)
         self.files = OpenFiles()
@@ -88,17 +100,33 @@ class Store:
         self.digests: dict[InodeNo, InPassing] = {}  # of closed files that are not settled
         self.cut_off: set[InodeNo] = set()  # not settled when the last run ended: nobody knows if their writer was done
         self.condemned = Condemned()
+        self.unsynced: dict[RootNo, list[int]] = {number: [] for number in roots}  # kept intents (`service.syncing`)
+        self.trashed: Counter[RootNo] = Counter()  # bytes held by the trash (`service.trash`)
+        self.owed: Counter[RootNo] = Counter()  # effects on a root that names elsewhere depend on
         self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
-        self.awaited: dict[InodeNo, MoveNo] = {}  # files whose last writer's close a move is waiting for
+        self.running: dict[MoveNo, Move] = {}  # moves in somebody's hands, with counts ahead of those in the index
+        self.is_ending = False  # copies on their way stop where they can
+        self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
-        self.reserved: dict[RootNo, dict[MoveNo, Promise]] = {number: {} for number in roots}
+        self.reserved = {number: Reserved() for number in roots}
         self.on_stale: Callable[[InodeNo], None] = lambda number: None  # attributes changed without a kernel request
         # Content waits to be made durable and hashed.
         self.on_unsettled: Callable[[InodeNo], None] = lambda number: None
         self.on_move: Callable[[], None] = lambda: None  # there is a new move
-        # What held a move up has passed; None: a root went or came, which may concern any.
+        # Bytes that were replaced, to be destroyed when nothing can bring their name back.
+        self.on_replaced: Callable[[list[tuple[int, Discard]]], None] = lambda discards: None
+        # A copy of a file, or of the files below a directory, is due on a root.
+        self.on_due: Callable[[RootNo, InodeNo], None] = lambda root, number: None
+        # What held a move up has passed, or it shall go on; None: it may concern any that waits.
         self.on_retry: Callable[[MoveNo | None], None] = lambda move: None
+        self.copied: dict[tuple[InodeNo, RootNo], int] = {}  # bytes done of the replicas that are being made
+        self.troubles: dict[tuple[InodeNo, RootNo], str] = {}  # why replicas are not made yet, as far as it is known
+        # Has the kernel rename one path to another, so that it knows of it; None: no kernel has the store mounted.
+        self.by_kernel: Callable[[bytes, bytes], Awaitable[None]] | None = None
+        self.drains = index.drains()  # the roots that are to be empty
+        self.emptying: dict[RootNo, Progress] = {}  # how far they are
+        self.on_drain: Callable[[], None] = lambda: None  # there is something to do for one of them
         self._paths: dict[InodeNo, bytes] = {MOUNT_ROOT: b""}
 
     # -- looking up -------------------------------------------------------------------------------------------------
@@ -178,11 +206,13 @@ class Store:
         return self.roots[home]
 
     def writable(self, root: Driver) -> Driver:
-        """Refuse what a root cannot take.
+        """Refuse what a root cannot take: nothing below one that is away can be made, changed, renamed or removed.
 
         Raises:
-            RootReadOnly
+            RootOffline, RootReadOnly
         """
+        if not root.online:
+            raise RootOffline(root.name)
         if root.read_only:
             raise RootReadOnly(root.name)
         return root

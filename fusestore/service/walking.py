@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 PAGE: Final = 200  # names read at once
 
 
+def above(store: Store, number: InodeNo) -> Iterator[InodeNo]:
+    """The directories from an inode's first name up, the nearest first."""
+    while names := store.index.parents(number):
+        number = names[0][0]
+        yield number
+
+
 def below(store: Store, top: InodeNo) -> Iterator[Inode]:
     """Every inode from `top` down, a directory before what is in it; one with several names comes as often.
 
@@ -25,14 +32,22 @@ def below(store: Store, top: InodeNo) -> Iterator[Inode]:
         if inode is None:
             continue
         yield inode
-        after = b""
-        while inode.is_dir and (names := store.index.dentries(inode.number, after, PAGE)):
-            after = names[-1][0]
-            for _, number in names:
-                child = store.index.inode(number)
-                if child is None:
-                    continue
-                if child.is_dir:
-                    todo.append(number)
-                else:
-                    yield child
+        for child in children(store, inode.number) if inode.is_dir else ():
+            if child.is_dir:
+                todo.append(child.number)
+            else:
+                yield child
+
+
+def children(store: Store, directory: InodeNo) -> Iterator[Inode]:
+    """What is in a directory, in the order of names; one with several names there comes as often.
+
+    A caller may await between two, as for `below`.
+    """
+    after = b""
+    while names := store.index.dentries(directory, after, PAGE):
+        after = names[-1][0]
+        for _, number in names:
+            child = store.index.inode(number)
+            if child is not None:
+                yield child

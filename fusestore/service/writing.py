@@ -9,21 +9,27 @@ in order from the first byte the content is hashed in passing; otherwise it is r
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 import trio
 
 from fusestore.core.intents import Writing
 from fusestore.errors import FusestoreError, InvalidRequest, IsADirectory, NotFound, RootOffline
-from fusestore.model import UPLOADS, Inode, InodeNo, Layout, State
-from fusestore.roots import content
+from fusestore.model import UPLOADS, Inode, InodeNo, Layout, Outside, State
+from fusestore.roots import content, freeing
 from fusestore.roots.hashing import Hasher
+from fusestore.service import reading, syncing, trash
 from fusestore.service.looking import see
 from fusestore.service.openfiles import InPassing, OpenFile
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
+    from fusestore.service.following import Following
+    from fusestore.service.places import At
     from fusestore.service.store import Store
 
 
@@ -35,20 +41,21 @@ def open_file(store: Store, number: InodeNo, *, write: bool, truncate: bool) -> 
         says.
     """
     inode = store.inode(number)
-    if inode.is_dir:
-        raise IsADirectory(number)
-    if not inode.is_regular:
-        raise InvalidRequest("not a regular file")
+    check_regular(inode)
     file = store.files.get(number)
     if file is None:
-        at = store.place(number)
         if write:
-            store.writable(at.driver)
-        file = OpenFile(number, at.driver, at.driver.open(at.directory, at.name, write=write), writable=write)
+            at = openable(store, number)
+            file = OpenFile(number, at.driver, at.driver.open(at.directory, at.name, write=True), writable=True)
+        else:
+            file = reading.open_copy(store, inode)
     elif write and not file.writable:
-        at = store.place(number)
-        store.writable(at.driver)
-        file.switch(at.driver, at.driver.open(at.directory, at.name, write=True), writable=True)
+        if number in store.orphans:  # by its handle in /proc
+            file.reach()
+            file.switch(store.writable(file.driver), content.writable(file.fd), writable=True)
+        else:
+            at = openable(store, number)
+            file.switch(at.driver, at.driver.open(at.directory, at.name, write=True), writable=True)
     fh = store.files.add(file, write=write)
     if truncate:
         try:
@@ -57,6 +64,29 @@ def open_file(store: Store, number: InodeNo, *, write: bool, truncate: bool) -> 
             release(store, fh)  # nobody will hold it
             raise
     return fh
+
+
+def check_regular(inode: Inode) -> None:
+    """Refuse to open what has no bytes.
+
+    Raises:
+        IsADirectory, InvalidRequest (not a regular file).
+    """
+    if inode.is_dir:
+        raise IsADirectory(inode.number)
+    if not inode.is_regular:
+        raise InvalidRequest("not a regular file")
+
+
+def openable(store: Store, number: InodeNo) -> At:
+    """Where a file is opened for writing.
+
+    Raises:
+        NotFound, RootOffline, RootReadOnly.
+    """
+    at = store.place(number)
+    store.writable(at.driver)
+    return at
 
 
 def pin(store: Store, inode: Inode) -> bool:
@@ -84,11 +114,14 @@ def pin(store: Store, inode: Inode) -> bool:
 
 
 def is_unchanged(store: Store, number: InodeNo) -> bool:
-    """Whether what the kernel has cached of a file may be used at this open.
+    """Whether what the kernel has cached of a file may be used at this open: what others have not written.
 
     Raises:
         NotFound: it is gone.
     """
+    driver = store.root_of(number)
+    if driver is not None and driver.outside is not Outside.WRITERS:
+        return True
     before = store.inode(number)
     after = see(store, store.inode(number)).inode
     return before.state is State.WRITING or before.ctime_ns == after.ctime_ns
@@ -96,19 +129,31 @@ def is_unchanged(store: Store, number: InodeNo) -> bool:
 
 async def read(store: Store, fh: int, size: int, offset: int) -> bytes | bytearray:
     """Read through a handle; short only at the end of the file."""
-    file = store.files.handle(fh).file
-    data = content.read_cached(file.fd, size, offset)
-    if data is None:
-        # The handle keeps the descriptor open: the kernel releases it only after this reply.
-        data = await trio.to_thread.run_sync(
-            content.read, file.fd, size, offset, limiter=store.threads[file.driver.number]
-        )
-    return data
+    return await reading.read(store, store.files.handle(fh).file, size, offset)
 
 
 async def write(store: Store, fh: int, data: bytes, offset: int) -> int:
     """Write through a handle; all of it or an error."""
     file = store.files.handle(fh).file
+    if file.following is None:
+        return await _write(store, file, data, offset)
+    async with store.files.turn(file.number) as following:
+        if following is None:
+            return await _write(store, file, data, offset)
+        following.look(file.fd)
+        try:
+            done = await _write(store, file, data, offset)
+            await following.wrote(data, offset)
+        except BaseException:
+            following.note(offset, len(data))  # nobody knows how much arrived
+            raise
+        finally:
+            following.see(content.stat(file.fd))
+    return done
+
+
+async def _write(store: Store, file: OpenFile, data: bytes, offset: int) -> int:
+    file.reach()
     if not file.writing:
         begin(store, file)
     hasher = file.hasher
@@ -121,11 +166,33 @@ async def write(store: Store, fh: int, data: bytes, offset: int) -> int:
     try:
         if len(data) <= content.INLINE_WRITE_BYTES:
             return content.write(file.fd, data, offset)
-        limiter = store.threads[file.driver.number]
-        return await trio.to_thread.run_sync(content.write, file.fd, data, offset, limiter=limiter)
-    except OSError:
+        return await _write_in_thread(store, file, data, offset)
+    except OSError as error:
         file.hasher = None  # nobody knows how much arrived
-        raise
+        if error.errno not in trash.NO_ROOM or not await trash.make_room_soon(store, file.driver, len(data)):
+            raise
+    return await _write_in_thread(store, file, data, offset)
+
+
+async def _write_in_thread(store: Store, file: OpenFile, data: bytes, offset: int) -> int:
+    with _under_way(file, lambda copy: copy.note(offset, len(data))), file.using() as fd:
+        limiter = store.threads[file.driver.number]
+        return await trio.to_thread.run_sync(content.write, fd, data, offset, limiter=limiter)
+
+
+@contextmanager
+def _under_way(file: OpenFile, note: Callable[[Following], None]) -> Iterator[None]:
+    """A change of a file's bytes in a thread; a copy that begins meanwhile knows that it is under way, and is told."""
+    known = file.following
+    file.under_way += 1
+    try:
+        yield
+    finally:
+        file.under_way -= 1
+        copy = file.following
+        if copy is not None and copy is not known:
+            note(copy)
+            copy.landed(file.fd)
 
 
 def begin(store: Store, file: OpenFile) -> None:
@@ -166,12 +233,23 @@ def start_hashing(store: Store, file: OpenFile) -> None:
 
 
 def resize(store: Store, file: OpenFile, size: int) -> None:
-    """Cut or extend an open file."""
+    """Cut or extend an open file.
+
+    Raises:
+        RootOffline; OSError as the disk says.
+    """
+    file.reach()
     if not file.writing:
         begin(store, file)
+    following = file.following
+    if following is not None:
+        following.look(file.fd)
     content.truncate(file.fd, size)
     file.hasher = None
     start_hashing(store, file)
+    if following is not None:
+        following.was_cut(size)
+        following.see(content.stat(file.fd))
 
 
 def truncate(store: Store, number: InodeNo, size: int) -> None:
@@ -191,31 +269,100 @@ def truncate(store: Store, number: InodeNo, size: int) -> None:
         release(store, fh)
 
 
+@asynccontextmanager
+async def cut_before(store: Store, number: InodeNo, size: int) -> AsyncIterator[None]:
+    """Before a file is cut by the body: take the turn if it is being copied, and if it is large, cut it in a thread.
+
+    Its disk takes its time for that; it is done in the writing period of what the body does.
+
+    Raises:
+        as for `open_file`.
+    """
+    async with store.files.turn(number) as following:
+        if following is not None:
+            following.cutter = True
+        try:
+            async with _large_cut_before(store, number, size, following):
+                yield
+        finally:
+            if following is not None:
+                following.cutter = False
+
+
+@asynccontextmanager
+async def _large_cut_before(
+    store: Store, number: InodeNo, size: int, following: Following | None
+) -> AsyncIterator[None]:
+    if see(store, store.inode(number)).inode.size - size < freeing.LARGE_BYTES:
+        yield
+        return
+    fh = open_file(store, number, write=True, truncate=False)
+    try:
+        file = store.files.handle(fh).file
+        file.reach()
+        if not file.writing:
+            begin(store, file)
+        file.hasher = None
+        if following is not None:
+            following.look(file.fd)
+        with _under_way(file, lambda copy: copy.note_cut(size)), file.using() as fd:
+            await trio.to_thread.run_sync(content.truncate, fd, size, limiter=store.threads[file.driver.number])
+        if following is not None:
+            following.see(content.stat(file.fd))
+            await following.was_cut_by_much(size)
+        yield
+    finally:
+        release(store, fh)
+
+
 async def sync(store: Store, fh: int, *, data_only: bool) -> None:
     """Make a file's bytes, and the index entries that lead to them, durable."""
     file = store.files.handle(fh).file
+    file.reach()
+    following = file.following
+    copy = following.descriptor() if following is not None else None
 
     def durable() -> None:
-        content.sync(file.fd, data_only=data_only)
-        store.index.sync_log()
+        with store.index.syncing_log():
+            content.sync(fd, data_only=data_only)
+        if following is not None and copy is not None:
+            try:
+                content.sync(copy, data_only=data_only)
+            except OSError as error:
+                following.fail(error)
 
-    await trio.to_thread.run_sync(durable, limiter=store.threads[file.driver.number])
+    try:
+        with file.using() as fd:
+            await trio.to_thread.run_sync(durable, limiter=store.threads[file.driver.number])
+    finally:
+        if copy is not None:
+            content.close(copy)
 
 
 async def sync_directory(store: Store, number: InodeNo) -> None:
-    """Make a directory's names durable, on its disk and in the index."""
+    """Make a directory's names durable, in the index and on every disk that they depend on.
+
+    Where its names are in the index alone, what they lead to lies anywhere on the root's disk.
+    """
     fd = limiter = None
+    owing = syncing.owing(store)
+    root = store.placement.default_root(number)
+    if root is not None and store.layouts[root] is Layout.ID:
+        owing.add(store.roots[root])
+    for driver in owing:
+        if driver.online:  # else they are as durable as they can be now
+            await syncing.sync(store, driver)
     try:
         driver, directory = store.places.directory(number)
         if driver.layout is Layout.TREE:
             fd, limiter = content.open_directory(directory), store.threads[driver.number]
     except (NotFound, RootOffline):
-        pass  # its names are in the index alone, or as durable as they can be now
+        pass
 
     def durable() -> None:
-        if fd is not None:
-            content.sync(fd, data_only=False)
-        store.index.sync_log()
+        with store.index.syncing_log():
+            if fd is not None:
+                content.sync(fd, data_only=False)
 
     try:
         await trio.to_thread.run_sync(durable, limiter=limiter)
@@ -230,18 +377,16 @@ def release(store: Store, fh: int) -> None:
     number = file.number
     last_writer = store.files.handle(fh).write and file.writers == 1
     if last_writer and file.writing:
-        size = content.stat(file.fd).st_size
+        size = content.stat(file.fd).st_size if file.is_reachable else -1
         if file.hasher is not None and file.hashed_to == size:
             store.digests[number] = InPassing(file.hasher.digest(), size, file.failures)
         file.writing = False
         file.hasher = None
-    store.files.remove(fh)
+    # Who still knows it without a name, by an O_PATH descriptor, may open it again by its handle in /proc.
+    store.files.remove(fh, keep=number in store.orphans and number in store.lookups)
     if last_writer:
         inode = store.index.inode(number)
         if inode is not None:
             _end(store, inode, file.driver)
             store.on_unsettled(number)
-        waiting = store.awaited.pop(number, None)
-        if waiting is not None:
-            store.on_retry(waiting)
     store.let_go(number)

@@ -1,6 +1,6 @@
 """Extended attributes: the object's own, and the virtual ones that tell what the index knows.
 
-    user.fusestore.id .hash .version .root .state .path .name .socket     read-only, not listed by listxattr
+    user.fusestore.id .hash .version .root .state .path .name .move .socket     read-only, not listed by listxattr
 
 An object on a disk keeps its own attributes there, so that they travel with it and are readable without us; those of
 objects that are only in the index are rows. `user.fusestore` itself is the label on the disk (`roots.identity`) and
@@ -16,15 +16,20 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 from fusestore.core.intents import Attributes
-from fusestore.errors import InvalidRequest, NoAttribute, NotSupported, Protected
+from fusestore.errors import InvalidRequest, NoAttribute, NotSupported, Protected, RootOffline
 from fusestore.model import Inode, InodeNo, Layout, Operation, State
+from fusestore.roots import content
 from fusestore.roots.hashing import tagged
 from fusestore.roots.identity import IDENTITY_XATTR
+from fusestore.service import move_text, moving
 from fusestore.service.attributes import settle_attributes
 from fusestore.service.deciding import Decided
+from fusestore.service.looking import know
 from fusestore.service.places import At
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fusestore.model import Owner
     from fusestore.service.store import Store
 
@@ -34,6 +39,10 @@ CAPABILITY: Final = b"security.capability"
 # The kernel checks rights by mode alone here. An ACL that is stored and not obeyed would be a lie; tools that are told
 # so set the mode instead.
 ACLS: Final = b"system."
+# `ls -l` asks each entry for its label; on an offline root it shall list all the same. Told that there is no such
+# thing, it asks no more on this device, and is several times as fast.
+SECURITY: Final = b"security."
+LABEL: Final = b"security.selinux"
 NAMESPACES: Final = (b"user", b"trusted", b"security")
 
 
@@ -41,8 +50,17 @@ def get(store: Store, number: InodeNo, name: bytes) -> bytes:
     """The value of an attribute.
 
     Raises:
-        NoAttribute, NotFound, RootOffline; OSError as the disk says.
+        NoAttribute, NotSupported, NotFound, RootOffline; OSError as the disk says.
     """
+    try:
+        return _get(store, number, name)
+    except NoAttribute:
+        if name == LABEL:
+            raise NotSupported(name) from None
+        raise
+
+
+def _get(store: Store, number: InodeNo, name: bytes) -> bytes:
     if name == CAPABILITY:
         raise NoAttribute(name)
     if name.startswith(VIRTUAL):
@@ -54,7 +72,17 @@ def get(store: Store, number: InodeNo, name: bytes) -> bytes:
         raise NoAttribute(name)
     if name.startswith(ACLS):
         raise NotSupported(name)
-    at = _place(store, number)
+    if number in store.orphans:
+        opened = store.files.get(number)
+        if opened is None:
+            raise NoAttribute(name)
+        return content.getxattr(opened.fd, name)
+    try:
+        at = _place(store, number)
+    except RootOffline:
+        if name.startswith(SECURITY):
+            raise NoAttribute(name) from None
+        raise
     if at is None:
         _check_name(name)
         stored = store.index.xattr(number, name)
@@ -70,11 +98,22 @@ def get(store: Store, number: InodeNo, name: bytes) -> bytes:
 
 
 def names(store: Store, number: InodeNo) -> list[bytes]:
-    """The names of the object's own attributes."""
-    at = _place(store, number)
-    if at is None:
+    """The names of the object's own attributes.
+
+    Raises:
+        NotSupported: nobody knows, its root is offline; NotFound; OSError as the disk says.
+    """
+    opened = store.files.get(number) if number in store.orphans else None
+    try:
+        at = _place(store, number)
+    except RootOffline:
+        raise NotSupported(number) from None  # not now; `ls -l` lists all the same, and no copy passes for whole
+    if opened is not None:
+        stored: Sequence[bytes] = content.listxattr(opened.fd)
+    elif at is not None:
+        stored = at.driver.listxattr(at.directory, at.name)
+    else:
         return store.index.xattrs(number)
-    stored = at.driver.listxattr(at.directory, at.name)
     return [name for name in stored if name != IDENTITY_XATTR and not name.startswith(ACLS)]
 
 
@@ -103,12 +142,17 @@ def _change(store: Store, number: InodeNo, name: bytes, value: bytes | None, own
         raise NotSupported(name)
     inode = store.inode(number)
     if number in store.orphans:
-        raise NotSupported(name)  # neither the index nor a disk has a place for it any more
+        opened = store.files.get(number)
+        if opened is None:
+            raise NotSupported(name)  # neither the index nor a disk has a place for it any more
+        content.setxattr(opened.fd, name, value)
+        return
     at = _place(store, number)
     if at is None:
         _change_in_index(store, inode, name, value, owner)
         return
     store.writable(at.driver)
+    inode = know(store, inode, at.driver)
     try:
         with Decided(store, Attributes(number), grows=value is not None) as key:
             if value is None:
@@ -119,7 +163,7 @@ def _change(store: Store, number: InodeNo, name: bytes, value: bytes | None, own
         if error.errno == errno.ENODATA:
             raise NoAttribute(name) from None
         raise
-    settle_attributes(store, inode, key, owner=owner)
+    settle_attributes(store, inode, at, key, owner=owner)
 
 
 def _change_in_index(store: Store, inode: Inode, name: bytes, value: bytes | None, owner: Owner) -> None:
@@ -132,7 +176,7 @@ def _change_in_index(store: Store, inode: Inode, name: bytes, value: bytes | Non
     batch = store.batch(grows=value is not None)
     batch.xattr(number, name, value)
     inode.ctime_ns = time.time_ns()
-    batch.put_inode(inode)
+    batch.touch_inode(inode)
     driver = store.root_of(number)
     store.event(
         batch,
@@ -162,8 +206,7 @@ def _place(store: Store, number: InodeNo) -> At | None:
         return None
     top = store.tops.get(number)
     if top is not None:
-        driver = store.roots[top]
-        return At(driver, driver.top, b".") if driver.layout is Layout.TREE else None
+        return At(*store.places.directory(number), b".") if store.layouts[top] is Layout.TREE else None
     spots = store.disk_spots(inode, store.placement.spots(number))
     return store.places.at(spots[0], number) if spots else None
 
@@ -186,6 +229,9 @@ def _virtual(store: Store, inode: Inode, key: bytes) -> bytes | None:
         case b"name":
             parents = store.index.parents(inode.number)
             return parents[0][1] if parents else None
+        case b"move":
+            move = moving.open_above(store, inode.number)
+            return move_text.line(move) if move is not None else None
         case b"socket":
             return os.fsencode(store.socket_path)
     return None

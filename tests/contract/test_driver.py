@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from fusestore.config import RootConfig
-from fusestore.errors import RootOffline, RootReadOnly
+from fusestore.errors import Covered, RootOffline, RootReadOnly
 from fusestore.model import CONTROL_NAME, Layout, Outside, RootNo
 from fusestore.roots.local import LocalRoot
 from tests.support import disks
@@ -246,6 +246,20 @@ def test_the_marker_directory_is_listed_below_but_not_at_the_top(subject: Subjec
     driver.close_dir(below)
 
 
+def test_all_that_lies_on_it_is_counted_but_the_daemons_own(subject: Subject) -> None:
+    driver, top = subject.driver, subject.driver.top
+    subject.driver.incoming()
+    before = driver.count(100)
+    driver.mkdir(top, b"d", 0o755, UID, GID)
+    inner = driver.open_dir(top, b"d")
+    for name in (b"a", b"b"):
+        os.close(driver.create(inner, name, 0o644, UID, GID))
+    driver.symlink(inner, b"s", b"/", UID, GID)
+    driver.close_dir(inner)
+    assert driver.count(100) == before + 4
+    assert driver.count(3) == 3
+
+
 def test_two_listings_at_once_are_both_whole_and_leave_nothing_open(subject: Subject) -> None:
     driver, top = subject.driver, subject.driver.top
     for number in range(50):
@@ -388,7 +402,8 @@ def test_another_file_system_mounted_inside_is_not_entered(subject: Subject) -> 
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(inner)], check=True, timeout=30)
     try:
         before = open_descriptors()
-        assert code_of(lambda: subject.driver.open_dir(subject.driver.top, b"inner")) == errno.EXDEV
+        with pytest.raises(Covered):
+            subject.driver.open_dir(subject.driver.top, b"inner")
         assert open_descriptors() == before
     finally:
         subprocess.run(["umount", str(inner)], check=True, timeout=30)
@@ -398,7 +413,9 @@ def test_a_planted_id_area_or_incoming_area_is_refused(subject: Subject, tmp_pat
     area = subject.plain / os.fsdecode(CONTROL_NAME)
     (area / "incoming").symlink_to(tmp_path)
     (area / "aside").symlink_to(tmp_path)
+    (area / "trash").symlink_to(tmp_path)
     assert code_of(subject.driver.incoming) == errno.ENOTDIR
+    assert code_of(subject.driver.trash) == errno.ENOTDIR
     assert code_of(lambda: subject.driver.id_area(bytes(16))) == errno.ENOTDIR
     assert list(tmp_path.iterdir()) == []
 
@@ -521,6 +538,7 @@ def _reading(driver: Driver, top: int) -> dict[str, Callable[[], object]]:
         "list": lambda: list(driver.list(top)),
         "id_area": lambda: driver.id_area(bytes(16)),
         "incoming": driver.incoming,
+        "trash": driver.trash,
         "stat": lambda: driver.stat(top, b"file"),
         "stat_dir": lambda: driver.stat_dir(top),
         "backing": lambda: driver.backing(top, b"file"),

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fusestore.core.intents import Arrive
 from fusestore.model import Outside
-from tests.support.byhand import by_hand
+from fusestore.service import absence
+from tests.support.byhand import by_hand, finish
 from tests.support.opened import Opened, two_devices
 
 if TYPE_CHECKING:
@@ -123,6 +125,20 @@ def test_while_the_original_is_away_nothing_is_decided_and_then_the_move_goes_on
     dead.rest()
     dead.assert_at_home()
     assert dead.read(f"{COLD}/a") == b"original and more"
+
+
+def test_what_waited_for_a_root_is_settled_when_it_is_back(dead: Opened) -> None:
+    hidden = dead.disks["hot"].rename(dead.disks["hot"].with_name("hidden"))
+    dead.open(degraded=True)
+    assert any(isinstance(intent, Arrive) and not intent.done for _, intent in dead.store.index.intents())
+    hidden.rename(dead.disks["hot"])
+    hot = next(root for root in dead.store.roots.values() if root.name == "hot")
+    finish(absence.come_back(dead.store, hot))
+    assert not any(isinstance(intent, Arrive) and not intent.done for _, intent in dead.store.index.intents())
+    assert not dead.store.absent
+    dead.rest()
+    dead.assert_at_home()
+    assert dead.read(f"{COLD}/a") == b"original"
 
 
 def test_a_copy_nobody_decided_on_makes_way_when_the_original_comes_back(dead: Opened) -> None:

@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from fusestore.errors import IndexFull
+from fusestore.errors import IndexFull, LastCopy, NotFound
 from fusestore.model import InodeNo, Outside
+from fusestore.service import retrieving, trash
 from fusestore.service.renaming import EXCHANGE, NOREPLACE
-from tests.support.byhand import by_hand
+from tests.support.byhand import by_hand, finish
+from tests.support.calls import ME
 from tests.support.opened import Opened, two_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from fusestore.core.intents import Intent
     from fusestore.index.batch import Batch
+    from fusestore.model import Trashed
     from fusestore.service.store import Store
 
     Step = Callable[[Opened], object]
@@ -47,7 +51,7 @@ class Death:
 
     def await_in(self, store: Store) -> None:
         """Stand between the store and its index and disks."""
-        for name in ("apply", "sync_log"):
+        for name in ("begin", "apply", "sync_log"):
             setattr(store.index, name, self._counted(getattr(store.index, name)))
         for root in store.roots.values():
             for name in EFFECTS:
@@ -106,9 +110,51 @@ def chmod(path: str, mode: int) -> Step:
     return lambda opened: opened.set(path, mode=mode)
 
 
+def replicate(path: str, root: str) -> Step:
+    return lambda opened: opened.replicate(path, root)
+
+
+def drop(path: str, root: str) -> Step:
+    """Refused where a death has kept the copies from being made, or has come when this one was dropped."""
+
+    def step(opened: Opened) -> None:
+        with contextlib.suppress(LastCopy, NotFound):
+            opened.drop(path, root)
+
+    return step
+
+
+def drain(root: str) -> Step:
+    return lambda opened: opened.drain(root)
+
+
+def stop_draining(root: str) -> Step:
+    return lambda opened: opened.stop_draining(root)
+
+
 def steps(count: int) -> Step:
     """The moves go on a little."""
     return lambda opened: opened.step(count)
+
+
+def restore(name: str, path: str) -> Step:
+    """What was removed or left by this name comes back from the trash."""
+
+    def step(opened: Opened) -> None:
+        above, _, last = path.rpartition("/")
+        trashed = next(each for each in in_trash(opened) if each.path.endswith(name.encode()))
+        finish(retrieving.restore(opened.store, trashed, opened.find(above), last.encode(), ME))
+
+    return step
+
+
+def in_trash(opened: Opened) -> list[Trashed]:
+    return [each for root in opened.store.roots.values() for each in opened.store.index.trash(root.number)]
+
+
+def empty(opened: Opened) -> None:
+    for root in opened.store.roots.values():
+        trash.empty(opened.store, root)
 
 
 def rest(opened: Opened) -> None:
@@ -117,7 +163,16 @@ def rest(opened: Opened) -> None:
 
 HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"
 
+TRASH: Final = "what is kept"  # runs with a trash only
 SCENARIOS: Final[dict[str, list[Step]]] = {
+    TRASH: [
+        touch(f"{HOT}/a"), append(f"{HOT}/a", b"first"), link(f"{HOT}/a", f"{HOT}/b"), unlink(f"{HOT}/a"),
+        rename(f"{HOT}/b", f"{COLD}/b"), rest, unlink(f"{COLD}/b"), touch(f"{COLD}/c"), append(f"{COLD}/c", b"other"),
+        rename(f"{COLD}/c", f"{WARM}/c"), rest, rename(f"{WARM}/c", f"{COLD}/c"), rest, restore("/b", f"{HOT}/b"),
+        unlink(f"{HOT}/b"), empty, unlink(f"{COLD}/c"), touch(f"{COLD}/c"), append(f"{COLD}/c", b"last"),
+        rename(f"{COLD}/c", f"{HOT}/c"), mkdir(f"{HOT}/d"), touch(f"{HOT}/d/e"), append(f"{HOT}/d/e", b"twice"),
+        link(f"{HOT}/d/e", f"{HOT}/d/f"), rename(f"{HOT}/d", f"{COLD}/d"), rest,
+    ],
     "names on one root": [
         mkdir(f"{HOT}/d"), touch(f"{HOT}/d/a"), append(f"{HOT}/d/a", b"first"), chmod(f"{HOT}/d/a", 0o600),
         link(f"{HOT}/d/a", f"{HOT}/b"), symlink(f"{HOT}/d/s"), rename(f"{HOT}/b", f"{HOT}/c"), touch(f"{HOT}/e"),
@@ -151,7 +206,35 @@ SCENARIOS: Final[dict[str, list[Step]]] = {
         mkdir(f"{COLD}/k"), rename(f"{HOT}/k/a", f"{COLD}/k/a"), rename(f"{COLD}/k", f"{HOT}/l"),
         rename(f"{HOT}/l", f"{WARM}/l"), steps(3), rmdir(f"{HOT}/k"),
     ],
+    "replicas": [
+        mkdir(f"{HOT}/d"), touch(f"{HOT}/d/a"), append(f"{HOT}/d/a", b"first"), touch(f"{HOT}/d/b"), rest,
+        replicate(f"{HOT}/d", "cold"), rest, replicate(f"{HOT}/d/a", "warm"), append(f"{HOT}/d/a", b"more"), rest,
+        rename(f"{HOT}/d/a", f"{WARM}/a"), rest, rename(f"{HOT}/d", f"{COLD}/d"), rest, unlink(f"{WARM}/a"),
+        replicate(f"{COLD}/d/b", "hot"), append(f"{COLD}/d/b", b"b"), rest, unlink(f"{COLD}/d/b"), rest,
+    ],
+    "copies kept": [
+        touch(f"{HOT}/a"), append(f"{HOT}/a", b"first"), mkdir("uploads/d"), touch("uploads/d/b"), rest,
+        rename("uploads/d", f"{HOT}/d"), append(f"{HOT}/a", b"more"), rest, rename(f"{HOT}/a", f"{COLD}/a"), rest,
+        rename(f"{COLD}/a", f"{HOT}/a"), rest, drop(f"{HOT}/a", "cold"), rest, unlink(f"{HOT}/d/b"), rest,
+    ],
+    "copies given up": [
+        touch(f"{HOT}/a"), append(f"{HOT}/a", b"first"), link(f"{HOT}/a", f"{HOT}/b"), rest,
+        replicate(f"{HOT}/a", "cold"), replicate(f"{HOT}/a", "warm"), rest, drop(f"{HOT}/a", "warm"),
+        drop(f"{HOT}/a", "hot"), append(f"{HOT}/b", b"more"), replicate(f"{HOT}/a", "warm"), rest, unlink(f"{HOT}/b"),
+        rename(f"{HOT}/a", f"{WARM}/a"), rest, replicate(f"{WARM}/a", "hot"), rest, drop(f"{WARM}/a", "warm"),
+        rest, unlink(f"{WARM}/a"), rest,
+    ],
+    "a root emptied": [
+        mkdir(f"{HOT}/d"), touch(f"{HOT}/d/a"), append(f"{HOT}/d/a", b"first"), link(f"{HOT}/d/a", f"{HOT}/b"),
+        symlink(f"{HOT}/s"), touch(f"{HOT}/c"), touch(f"{WARM}/w"), rest, replicate(f"{WARM}/w", "hot"), rest,
+        drain("hot"), touch(f"{HOT}/d/new"), append(f"{HOT}/d/new", b"new"), rest, rename(f"{HOT}/b", f"{HOT}/d/b"),
+        unlink(f"{HOT}/d/a"), append(f"{HOT}/d/b", b"more"), rename(f"{HOT}/c", f"{COLD}/c"), rest,
+        stop_draining("hot"), rename(f"{HOT}/d/new", f"{HOT}/new"), rest, unlink(f"{HOT}/d/b"), rest,
+    ],
 }  # fmt: skip
+
+
+WITHOUT_TRASH: Final = [name for name in SCENARIOS if name != TRASH]
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +244,9 @@ def devices() -> Iterator[tuple[Path, Path]]:
 
 
 @contextlib.contextmanager
-def founded(devices: tuple[Path, Path], outside: Outside) -> Iterator[Opened]:
-    opened = Opened(*devices, outside=outside)
+def founded(devices: tuple[Path, Path], outside: Outside, name: str, trash_s: int = 0) -> Iterator[Opened]:
+    copies = {"hot": 2} if name == "copies kept" else None
+    opened = Opened(*devices, outside=outside, copies=copies, trash_s=trash_s, trash_removed=True)
     try:
         yield opened
     finally:
@@ -170,9 +254,10 @@ def founded(devices: tuple[Path, Path], outside: Outside) -> Iterator[Opened]:
         opened.remove()
 
 
-def states_of(scenario: list[Step], devices: tuple[Path, Path], outside: Outside) -> list[State]:
-    """What is to be seen before the first step and after each."""
-    with founded(devices, outside) as opened:
+def states_of(name: str, devices: tuple[Path, Path], outside: Outside, trash_s: int = 0) -> list[State]:
+    """What is to be seen before the first step of a scenario and after each."""
+    scenario = SCENARIOS[name]
+    with founded(devices, outside, name, trash_s) as opened:
         states = [opened.snapshot()]
         for step in scenario:
             step(opened)
@@ -209,23 +294,30 @@ class Shortage:
         self.batches = 0
 
     def begin_in(self, store: Store) -> None:
-        apply = store.index.apply
+        begin, apply = store.index.begin, store.index.apply
 
-        def short(batch: Batch) -> None:
-            self.batches += batch.grows
-            if batch.grows and self.batches == self.at:
-                raise IndexFull
+        def short(intent: Intent, *, grows: bool = False) -> int:
+            self._count(grows=grows)
+            return begin(intent, grows=grows)
+
+        def short_batch(batch: Batch) -> None:
+            self._count(grows=batch.grows)
             apply(batch)
 
-        store.index.apply = short  # type: ignore[method-assign]
+        store.index.begin, store.index.apply = short, short_batch  # type: ignore[method-assign]
+
+    def _count(self, *, grows: bool) -> None:
+        self.batches += grows
+        if grows and self.batches == self.at:
+            raise IndexFull
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", WITHOUT_TRASH)
 def test_an_index_that_is_full_for_a_moment_refuses_a_change_as_a_whole(devices: tuple[Path, Path], name: str) -> None:
     scenario = SCENARIOS[name]
-    states = states_of(scenario, devices, Outside.NONE)
+    states = states_of(name, devices, Outside.NONE)
     for at in range(1, 2000):
-        with founded(devices, Outside.NONE) as opened:
+        with founded(devices, Outside.NONE, name) as opened:
             shortage = Shortage(at)
             shortage.begin_in(opened.store)
             for number, step in enumerate(scenario):
@@ -246,14 +338,34 @@ def test_an_index_that_is_full_for_a_moment_refuses_a_change_as_a_whole(devices:
 
 
 @pytest.mark.parametrize("outside", [Outside.NONE, pytest.param(Outside.WRITERS, marks=pytest.mark.long)])
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", WITHOUT_TRASH)
 def test_a_death_at_any_step_leaves_the_state_before_or_after_it(
     devices: tuple[Path, Path], name: str, outside: Outside
 ) -> None:
+    die_everywhere(name, devices, outside)
+
+
+@pytest.mark.parametrize("outside", [Outside.NONE, pytest.param(Outside.WRITERS, marks=pytest.mark.long)])
+def test_a_death_at_any_step_leaves_in_the_trash_what_its_rows_say(
+    devices: tuple[Path, Path], outside: Outside
+) -> None:
+    die_everywhere(TRASH, devices, outside, trash_s=3600)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WITHOUT_TRASH)
+def test_a_death_at_any_step_with_a_trash_leaves_the_state_before_or_after_it(
+    devices: tuple[Path, Path], name: str
+) -> None:
+    die_everywhere(name, devices, Outside.NONE, trash_s=3600)
+
+
+def die_everywhere(name: str, devices: tuple[Path, Path], outside: Outside, trash_s: int = 0) -> None:
+    """Run a scenario with a death before each of its steps, and see what the next start makes of it."""
     scenario = SCENARIOS[name]
-    states = states_of(scenario, devices, outside)
+    states = states_of(name, devices, outside, trash_s)
     for at in range(1, 2000):
-        with founded(devices, outside) as opened:
+        with founded(devices, outside, name, trash_s) as opened:
             cut_off = dies(opened, scenario, at)
             if cut_off is None:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import random
 import shutil
@@ -9,12 +10,15 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fusestore.index.check import check
+from fusestore.index.durable import Durable
 from fusestore.index.redolog import HEADER_BYTES, RedoLog
+from fusestore.index.snapshots import Mark
 from fusestore.index.store import Index
 from fusestore.model import RESOURCES
 from tests.support import indexes
@@ -23,6 +27,7 @@ from tests.support.indexes import create, remove
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fusestore.index.schema import Numbers
     from fusestore.model import InodeNo
 
 place, made = indexes.place, indexes.made  # the fixtures
@@ -33,7 +38,9 @@ WORKER = """
 import itertools, os, signal, sys
 from pathlib import Path
 from fusestore.index.durable import Durable
+from fusestore.index.logs import RedoLogs
 from fusestore.index.redolog import RedoLog
+from fusestore.index.snapshots import Mark
 from fusestore.index.store import Index
 from fusestore.index.tables import Tables
 from fusestore.index.witness import Witness
@@ -74,13 +81,15 @@ POINTS = [
     (point, when, nth)
     for point, nths in {
         "RedoLog.append": (1, 2, 25),
-        "RedoLog.cut": (1, 2),
+        "RedoLogs.turn": (1, 2),
         "RedoLog.reset": (1,),
         "Witness.begin": (1,),
         "Witness.note": (1, 2, 23),
         "Witness.remove": (1,),
         "Tables._write": (1, 2, 3, 24, 25, 26),
         "Durable._commit_rows": (1, 2, 3),
+        "Durable._make_durable": (1, 2, 3),
+        "Mark.set": (1, 2, 3),
     }.items()
     for when in ("before", "after")
     for nth in nths
@@ -164,10 +173,9 @@ def as_after_a_cut(made: Path, copy: Path, log: bytes | None = None) -> Path:
     """What a disk holds that lost its power: data and log as they are now, or with other bytes in the log."""
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    shutil.copy(made / "data.mdb", copy)
-    if log is None:
-        shutil.copy(made / "redo.log", copy)
-    else:
+    for name in ("data.mdb", "synced", "redo.log", "redo2.log"):
+        shutil.copy(made / name, copy)
+    if log is not None:
         (copy / "redo.log").write_bytes(log)
     return copy
 
@@ -193,8 +201,9 @@ def test_a_log_cut_off_anywhere_gives_its_valid_prefix(made: Path, place: Path, 
     noise = random.Random(1).randbytes(2000)
     for end in range(starts[-4], len(raw) + 1):
         tail = {"gone": b"", "zeros": bytes(2000), "noise": noise}[rest]
-        file.write_bytes(raw[:end] + tail)
-        whole = sum(start <= end for start in starts[1:])
+        cut = raw[:end] + tail
+        file.write_bytes(cut)
+        whole = sum(cut.startswith(raw[:start]) for start in starts[1:])  # a tail may happen to be what was cut off
         found = [number for number, _ in records(file, index.uuid, applied)]
         assert found == list(range(applied + 1, applied + 1 + whole)), end
 
@@ -264,6 +273,90 @@ def test_a_power_cut_raises_the_epoch_and_reuses_no_number(made: Path, place: Pa
     index.close()
 
 
+@pytest.mark.parametrize("lost", ["pages", "root", "nothing"])
+def test_a_commit_that_was_not_synced_yet_is_gone_back_on(
+    made: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The disk may have any part of it when the power is cut: its root without its pages too."""
+    unclean(made, place, 300).close()
+    index = Index.open(made, witnesses=place)  # its commit is durable
+    for number in range(300):
+        remove(index, b"%04d" % number)
+    before = (made / "data.mdb").read_bytes()
+    synced = threading.Event()
+    monkeypatch.setattr(Mark, "set", lambda mark, txnid: synced.wait(60))
+    index.commit()
+    create(index, b"after")
+    cut = as_after_a_cut(made, tmp_path / "copy")
+    after = (cut / "data.mdb").read_bytes()
+    roots = 2 * mmap.PAGESIZE
+    kept = {"pages": after[:roots] + before[roots:], "root": before[:roots] + after[roots:], "nothing": after}
+    (cut / "data.mdb").write_bytes(kept[lost])
+    synced.set()
+    monkeypatch.undo()
+    assert kept["pages"] not in (before, after)
+    copy = Index.open(cut, witnesses=place)
+    assert [name for name, _ in copy.dentries(RESOURCES)] == [b"after"]
+    assert_whole(copy, 601)
+    copy.close(clean=False)
+    index.close()
+
+
+def test_changes_that_come_while_a_commit_is_synced_are_kept(
+    made: Path, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = unclean(made, place, 3)
+    synced = threading.Event()
+    make_durable = Durable._make_durable
+
+    def late(self: Durable, fresh: Numbers) -> Numbers:
+        synced.wait(60)
+        return make_durable(self, fresh)
+
+    monkeypatch.setattr(Durable, "_make_durable", late)
+    index.commit()
+    for number in range(3):
+        create(index, b"more%d" % number)
+    wanted = [index.wants_commit]
+    synced.set()
+    index.commit()
+    create(index, b"last")
+    copy = Index.open(as_after_a_cut(made, tmp_path / "copy"), witnesses=place)
+    assert not any(wanted)
+    assert len(copy.dentries(RESOURCES)) == 7
+    assert_whole(copy, 7)
+    copy.close(clean=False)
+    index.close()
+
+
+def test_a_data_file_put_back_from_elsewhere_is_taken_as_it_is(made: Path, place: Path, tmp_path: Path) -> None:
+    index = unclean(made, place, 10)
+    index.commit()
+    index.close()
+    saved = (made / "data.mdb").read_bytes()
+    for _ in range(3):
+        Index.open(made, witnesses=place).close()
+    (made / "data.mdb").write_bytes(saved)
+    index = Index.open(made, witnesses=place)
+    assert len(index.dentries(RESOURCES)) == 10
+    index.close()
+
+
+def test_that_something_was_lost_is_known_until_a_run_ends_in_order(made: Path, place: Path, tmp_path: Path) -> None:
+    index = unclean(made, place, 10)
+    copy, witnesses = as_after_a_cut(made, tmp_path / "copy"), place / "after"
+    witnesses.mkdir()
+    told = []
+    for clean in (False, True, True):  # one only looks, one serves
+        opened = Index.open(copy, witnesses=witnesses)
+        told.append((opened.lost, opened.lost_ns))
+        opened.close(clean=clean)
+    assert told[0][0]
+    assert told[1] == told[0]
+    assert told[2] == (False, (0, 0))
+    index.close()
+
+
 def test_a_witness_that_knows_more_than_the_log_raises_the_epoch(made: Path, place: Path, tmp_path: Path) -> None:
     index = unclean(made, place, 10)
     raw, starts = log_bytes(made)
@@ -325,3 +418,16 @@ def test_what_was_synced_is_in_the_log(made: Path, place: Path, tmp_path: Path) 
     assert len(copy.dentries(RESOURCES)) == 5
     copy.close()
     index.close()
+
+
+def test_a_record_that_was_taken_back_while_it_was_synced_does_not_make_the_next_durable(tmp_path: Path) -> None:
+    log = RedoLog(tmp_path / "log", bytes(16))
+    log.reset()
+    log.append(1, b"one")
+    log.sync()
+    log.take_back()
+    log.append(1, b"another")
+    durable = [log.is_durable]
+    log.sync()
+    assert [*durable, log.is_durable] == [False, True]
+    log.close()

@@ -1,6 +1,7 @@
 """The whole store against a dictionary: whatever is done in whatever order, it shows what the dictionary says.
 
-rules: every use case of the tree, steps of the moves in between, unmount and mount, crash and recovery
+rules: every use case of the tree, steps of the moves in between, copies added and given up, roots emptied, unmount and
+mount, crash and recovery; one root asks for two copies, and replicas on another are preferred
 after each rule: names, contents, modes and links as in the model; the index's invariants; nothing seems changed outside
 at rest: everything at home on its own disk under its own path, and nothing else on any disk
 """
@@ -26,12 +27,18 @@ from hypothesis.stateful import (
 from fusestore.errors import (
     AlreadyExists,
     CrossesRoots,
+    InUse,
     InvalidRequest,
     IsADirectory,
+    LastCopy,
     NotADirectory,
     NotEmpty,
+    NotFound,
+    RootDrained,
+    RootOffline,
 )
 from fusestore.model import Cause, InodeNo, Outside
+from fusestore.service import replicating
 from fusestore.service.renaming import EXCHANGE, NOREPLACE
 from tests.support.byhand import by_hand
 from tests.support.opened import Opened, two_devices
@@ -44,6 +51,7 @@ if TYPE_CHECKING:
     from fusestore.model import Event
 
 TOPS: Final = ("uploads", "resources/hot", "resources/warm", "resources/cold")
+ROOTS: Final = st.sampled_from(["hot", "warm", "cold"])
 NAMES: Final = st.sampled_from(["a", "b", "c"])  # few, so that names are taken, freed and taken again
 CONTENTS: Final = st.binary(max_size=6)
 
@@ -71,12 +79,13 @@ class Tree(RuleBasedStateMachine):
         self.names: dict[str, Thing] = {}
         self.open: dict[int, tuple[Thing, bool]] = {}
         self.events: list[Event] = []
-        self.opened = Opened(self.near, self.far, outside=self.outside)
+        self.opened = Opened(self.near, self.far, outside=self.outside, copies={"warm": 2})
         self._listen()
         self.replay = Replay({path.encode(): self.opened.find(path) for path in ("resources", *TOPS)})
 
     def _listen(self) -> None:
         self.opened.store.index.on_events = self.events.extend
+        self.opened.store.preference = (replicating.named(self.opened.store, "cold").number,)
 
     def teardown(self) -> None:
         if hasattr(self, "opened"):
@@ -228,7 +237,8 @@ class Tree(RuleBasedStateMachine):
         one, two = self.some(data, *everything), self.some(data, *everything)
         if one is None or two is None or one == two or two.startswith(one + "/") or one.startswith(two + "/"):
             return
-        at_rest = not self.opened.store.index.has_open_moves() and top_of(one) == top_of(two)
+        at_home = all(self.opened.store.placement.is_home(self.names[path].number) for path in (one, two))
+        at_rest = not self.opened.store.index.has_open_moves() and top_of(one) == top_of(two) and at_home
         single = len(self.twins(self.names[one])) == len(self.twins(self.names[two])) == 1
         try:
             self.opened.rename(one, two, EXCHANGE)
@@ -279,11 +289,66 @@ class Tree(RuleBasedStateMachine):
             self.opened.set(path, mode=mode)
             self.names[path].mode = mode
 
+    # -- copies -----------------------------------------------------------------------------------------------------
+
+    @rule(data=st.data(), root=ROOTS)
+    def replicate(self, data: st.DataObject, root: str) -> None:
+        path = self.some(data, "file", "file", "directory")
+        if path is not None:
+            with contextlib.suppress(RootDrained):
+                self.opened.replicate(path, root)
+
+    @rule(data=st.data(), root=ROOTS)
+    def drop(self, data: st.DataObject, root: str) -> None:
+        path = self.some(data, "file", "file", "directory")
+        if path is not None:
+            with contextlib.suppress(LastCopy, InUse, NotFound):
+                self.opened.drop(path, root)
+
+    @rule(root=ROOTS)
+    def a_root_is_to_be_empty(self, root: str) -> None:
+        self.no_root_is_to_be_empty()
+        self.opened.drain(root)
+
+    @rule()
+    def no_root_is_to_be_empty(self) -> None:
+        for number in list(self.opened.store.drains):
+            self.opened.stop_draining(self.opened.store.roots[number].name)
+
+    @rule()
+    def files_leave(self) -> None:
+        opened = self.opened
+        opened.empty()
+        for number, drain in opened.store.drains.items():
+            files = [what for what in opened.on_disk(opened.store.roots[number].name).values() if what != "directory"]
+            assert not drain.finished_ns or all(isinstance(what, str) for what in files)
+
+    @rule(root=ROOTS, steps=st.integers(0, 12))
+    def a_root_is_away_for_a_while(self, root: str, steps: int) -> None:
+        opened = self.opened
+        driver = next(each for each in opened.store.roots.values() if each.name == root)
+        driver.online = False
+        opened.store.places.forget_root(driver)
+        self.names_are_as_the_model_says()
+        for path, thing in self.names.items():
+            if thing.kind == "file":
+                elsewhere = opened.root_of(path) != root or "current" in opened.replicas(path).values()
+                try:
+                    assert opened.read(path) == thing.content, path
+                except RootOffline:
+                    assert not elsewhere, path
+        opened.step(steps)
+        driver.online = True
+
     # -- what goes on by itself -------------------------------------------------------------------------------------
 
     @rule(steps=st.integers(1, 12))
     def moves_go_on(self, steps: int) -> None:
         self.opened.step(steps)
+
+    @rule()
+    def replicas_are_made(self) -> None:
+        self.opened.make_replicas()
 
     @rule()
     def contents_are_settled(self) -> None:
@@ -294,7 +359,9 @@ class Tree(RuleBasedStateMachine):
         for fh in [fh for fh, (_, write) in self.open.items() if write]:
             del self.open[fh]
             self.opened.release(fh)
+        self.no_root_is_to_be_empty()
         self.opened.rest()
+        self.opened.destroy_left()
         self.opened.assert_at_home()
         self.replay.take(self.events)
         self.events.clear()
@@ -324,9 +391,7 @@ class Tree(RuleBasedStateMachine):
         if not hasattr(self, "opened"):
             return
         opened = self.opened
-        for directory in self.directories():
-            mine = {path.rpartition("/")[2] for path in self.names if path.rpartition("/")[0] == directory}
-            assert set(opened.names(directory)) == mine, directory
+        self.names_are_as_the_model_says()
         for path, thing in self.names.items():
             inode = opened.stat(path)
             assert (inode.number, inode.id) == (thing.number, thing.id), path
@@ -340,6 +405,11 @@ class Tree(RuleBasedStateMachine):
                 assert inode.nlink == len(self.twins(thing)), path
         for fh, (thing, _) in self.open.items():
             assert opened.read_at(fh) == thing.content
+
+    def names_are_as_the_model_says(self) -> None:
+        for directory in self.directories():
+            mine = {path.rpartition("/")[2] for path in self.names if path.rpartition("/")[0] == directory}
+            assert set(self.opened.names(directory)) == mine, directory
 
     @invariant()
     def index_is_sound(self) -> None:

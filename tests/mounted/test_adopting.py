@@ -232,17 +232,25 @@ def test_a_directory_named_like_the_marker_is_hidden_only_at_the_top(open_root: 
 def test_another_file_system_mounted_inside_a_root_is_not_adopted(
     open_root: tuple[Mounted, Path, Path],
 ) -> None:
-    _, shown, disk = open_root
+    subject, shown, disk = open_root
     if os.geteuid() != 0:
         pytest.skip("mounting needs root")
+    subject.allow_log("Another file system is mounted over it")
     (disk / "inner-mount").mkdir()
+    (disk / "inner-mount" / "ours").write_bytes(b"ours")
+    eventually((shown / "inner-mount" / "ours").exists, "the file that is about to be hidden", SOON_S)
+    before = identity(shown / "inner-mount" / "ours")
     tool("mount", "-t", "tmpfs", "none", disk / "inner-mount")
     try:
         (disk / "inner-mount" / "foreign").write_bytes(b"x")
         tool("sh", "-c", f"ls -lR '{shown}' || true", timeout_s=20)
         assert not (shown / "inner-mount" / "foreign").exists()
+        tool("sleep", "1.1")
+        assert os.listdir(shown / "inner-mount") == ["ours"]
     finally:
         tool("umount", disk / "inner-mount")
+    eventually(lambda: (shown / "inner-mount" / "ours").read_bytes() == b"ours", "what was hidden", SOON_S)
+    assert identity(shown / "inner-mount" / "ours") == before
 
 
 def test_a_directory_of_thousands_changed_outside_is_complete(open_root: tuple[Mounted, Path, Path]) -> None:

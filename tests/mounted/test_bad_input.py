@@ -146,6 +146,33 @@ def test_a_root_that_belongs_to_another_store(idle: Mounted, tmp_path: Path) -> 
     refused(run, ROOT, str(tmp_path / "data"))
 
 
+def test_a_directory_that_another_store_has_claimed_is_declared_only_to_take_it_over(
+    idle: Mounted, tmp_path: Path
+) -> None:
+    other = Mounted(tmp_path / "other").build()
+    other.cli("root", "add", other.store, "data", tmp_path / "data")
+    other.mount()
+    other.umount()
+    before = (idle.store / "fusestore.toml").read_bytes()
+    refused(fusestore("root", "add", idle.store, "data", tmp_path / "data"), ROOT, "another store", "--take")
+    assert (idle.store / "fusestore.toml").read_bytes() == before
+    idle.cli("root", "add", idle.store, "data", tmp_path / "data", "--take")
+    idle.mount("--take")
+    idle.umount()
+    refused(fusestore("mount", other.store, other.mountpoint), ROOT, str(tmp_path / "data"))
+
+
+def test_a_store_cannot_be_made_inside_a_mount(own: Mounted) -> None:
+    refused(fusestore("init", own.uploads / "store"), STORE, "inside a mount")
+    assert not (own.uploads / "store").exists()
+
+
+@pytest.mark.parametrize("arguments", [("history", ""), ("stat", ""), ("wait", "--all", "--timeout", "-1")])
+def test_arguments_that_make_no_sense_are_refused(own: Mounted, arguments: tuple[str, ...]) -> None:
+    run = fusestore(*arguments, extra={"FUSESTORE_SOCKET": str(own.socket)})
+    assert run.code == USAGE, run.err
+
+
 @pytest.mark.parametrize("place", ["store", "uploads", "inside main", "above", "main itself"])
 def test_roots_that_lie_in_each_other_are_refused(idle: Mounted, place: str) -> None:
     directories = {

@@ -93,13 +93,16 @@ def test_a_big_file_goes_from_uploads_to_hot_to_cold(
 
 def test_where_and_moves_tell_the_truth_while_the_bytes_are_on_their_way(travel: Mounted) -> None:
     old, new = travel.resources / "hot" / "f", travel.resources / "cold" / "f"
-    digest = random_file(old, 8 * MIB)
-    with open(old, "ab"):  # a writer holds the bytes where they are
-        os.rename(old, new)
-        assert {place["root"] for place in travel.where(new) if place["present"]} == {"hot"}
-        assert [(m["path"], m["source"], m["target"]) for m in travel.moves()] == [("resources/cold/f", "hot", "cold")]
-        assert sha256(new) == digest
-    travel.wait("--all")
+    in_the_way = travel.roots["cold"].directory / "f"
+    digest = random_file(old, 64 * MIB)  # takes long enough to be overtaken
+    os.rename(old, new)
+    in_the_way.write_bytes(b"holds the bytes where they are")
+    travel.allow_log("in the way")
+    assert {place["root"] for place in travel.where(new) if place["present"]} == {"hot"}
+    assert [(m["path"], m["source"], m["target"]) for m in travel.moves()] == [("resources/cold/f", "hot", "cold")]
+    assert sha256(new) == digest
+    in_the_way.unlink()
+    eventually(lambda: not travel.moves(), "the move goes on", 60)
     assert [place["root"] for place in travel.where(new)] == ["cold"]
     assert travel.moves() == []
 
@@ -228,18 +231,17 @@ def test_writing_to_a_full_root_says_so_and_the_daemon_lives(tmp_path: Path) -> 
 def test_a_stranger_on_the_disk_at_the_target_path_is_never_overwritten(travel: Mounted) -> None:
     old, new = travel.uploads / "f", travel.resources / "cold" / "f"
     stranger = travel.roots["cold"].directory / "f"
-    old.write_bytes(b"ours")
-    with open(old, "ab"):
-        os.rename(old, new)
-        stranger.write_bytes(b"a stranger's bytes")
+    ours = random_file(old, 64 * MIB)  # takes long enough to be overtaken
+    os.rename(old, new)
+    stranger.write_bytes(b"a stranger's bytes")
     eventually(lambda: any("in the way" in m["reason"] for m in travel.moves()), "the conflict is shown", 30)
     assert stranger.read_bytes() == b"a stranger's bytes"
-    assert new.read_bytes() == b"ours"
+    assert sha256(new) == ours
     travel.allow_log("in the way")
     stranger.unlink()
     eventually(lambda: not travel.moves(), "the move goes on once the stranger is gone", 60)
-    assert stranger.read_bytes() == b"ours"
-    assert new.read_bytes() == b"ours"
+    assert sha256(stranger) == ours
+    assert sha256(new) == ours
 
 
 def test_moves_go_on_after_a_restart(travel: Mounted) -> None:

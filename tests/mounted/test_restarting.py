@@ -136,3 +136,25 @@ def test_start_up_is_quick_with_many_files(own: Mounted) -> None:
     own.mount()
     assert time.monotonic() - start < 10  # loose: the bench measures; this catches a scan at start
     assert len(os.listdir(top)) == 5000
+
+
+@pytest.mark.long
+def test_after_a_crash_with_ten_thousand_moves_the_mount_answers_soon(travel: Mounted) -> None:
+    """In a second more than an empty store takes."""
+    hot, cold = travel.resources / "hot", travel.resources / "cold"
+    started = time.monotonic()
+    travel.remount()
+    usual_s = time.monotonic() - started
+    for number in range(10_000):
+        (hot / f"{number}").write_bytes(b"%d" % number)
+    for number in range(10_000):
+        os.rename(hot / f"{number}", cold / f"{number}")
+    assert travel.json("status")["moves"]["queued"] > 5_000
+    travel.kill9()
+    started = time.monotonic()
+    travel.mount()
+    assert (cold / "9999").read_bytes() == b"9999"
+    took_s = time.monotonic() - started
+    assert took_s <= usual_s + 1
+    travel.wait("--all", timeout_s=300)
+    assert len(os.listdir(cold)) == 10_000

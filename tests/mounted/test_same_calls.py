@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ROOT: Final = User(0, 0)
 USERS: Final = [User(1001, 1001, (1001, 3000)), User(1002, 1002), User(1003, 1003, (3000,))]
 MODES: Final = [0o644, 0o600, 0o755, 0o700, 0o777, 0o000, 0o1777, 0o2775, 0o4755, 0o6711, 0o444]
+DEEP: Final = "up/up"  # symlinks and ".." may lead up from the directory that is played on, but not to other turns
 FLAGS: Final = [os.O_RDONLY, os.O_WRONLY, os.O_RDWR]
 EXTRA: Final = [0, os.O_CREAT, os.O_CREAT | os.O_EXCL, os.O_TRUNC, os.O_CREAT | os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW]
 EXTRA_DIR: Final = [os.O_DIRECTORY, os.O_CREAT | os.O_APPEND, os.O_DIRECTORY | os.O_NOFOLLOW]
@@ -84,9 +85,9 @@ _calls = st.one_of(
     _call("pwrite_slot", _slots, _data, _offsets),
     _call("read_slot", _slots, _sizes.map(lambda size: min(size, 70_000))),
     _call("seek_slot", _slots, _offsets, st.sampled_from([0, 1, 2])),
-    _call("truncate_slot", _slots, _sizes),
-    _call("chmod_slot", _slots, _modes),
-    _call("stat_slot", _slots),
+    _call("truncate", _slots, _sizes),
+    _call("chmod", _slots, _modes),
+    _call("stat", _slots),
     _call("sync_slot", _slots),
 )
 
@@ -109,12 +110,12 @@ def bench() -> Iterator[Path]:
 
 def compare(area: Path, bench: Path, made: list[Call]) -> None:
     turn = f"turn-{next(_turns)}"
-    tops = area / turn, bench / turn
+    tops = area / turn / DEEP, bench / turn / DEEP
     umask = os.umask(0o022)
     sides = []
     try:
         for top in tops:
-            top.mkdir()
+            top.mkdir(parents=True)
             top.chmod(0o777)
             sides.append(Side(top))
         for number, call in enumerate(made):
@@ -129,8 +130,8 @@ def compare(area: Path, bench: Path, made: list[Call]) -> None:
         os.umask(umask)
         for side in sides:
             side.close()
-        for top in tops:
-            _remove(top)
+        for place in (area, bench):
+            _remove(place / turn)
 
 
 def _remove(top: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.support.twins import Call, User, changed_times
+from tests.support.cases import Case, assert_same_outcomes
+from tests.support.twins import Call, User
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,9 +75,9 @@ def furnish(top: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("name", "arguments"), CALLS, ids=[f"{name}-{args}" for name, args in CALLS])
-def test_a_call_changes_the_same_times(area: Path, plain: Path, name: str, arguments: tuple[object, ...]) -> None:
-    furnish(area)
-    furnish(plain)
-    call = Call(name, arguments, ME)
-    assert changed_times(area, call) == changed_times(plain, call)
+def test_each_call_changes_the_same_times(area: Path, plain: Path) -> None:
+    cases = [
+        Case(f"{number}-{name}", furnish, (Call(name, arguments, ME),))
+        for number, (name, arguments) in enumerate(CALLS)
+    ]
+    assert_same_outcomes(area, plain, cases)

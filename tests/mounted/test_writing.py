@@ -160,3 +160,24 @@ def test_each_writing_period_is_one_version(shared: Mounted, area: Path) -> None
     (area / "f").read_bytes()
     os.chmod(area / "f", 0o600)
     assert version() == first + 1
+
+
+def test_cutting_a_large_file_is_one_version_too(shared: Mounted, area: Path) -> None:
+    """Which is done in a thread, because the disk takes its time."""
+    path = area / "f"
+    head = b"head of it" * 1000
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(64 << 20)
+    shared.wait(path)
+    first = int(os.getxattr(path, "user.fusestore.version"))
+    os.truncate(path, len(head))
+    assert path.read_bytes() == head
+    shared.wait(path)
+    assert int(os.getxattr(path, "user.fusestore.version")) == first + 1
+    os.truncate(path, 64 << 20)
+    with open(path, "wb") as file:
+        file.write(b"new")
+    shared.wait(path)
+    assert path.read_bytes() == b"new"
+    assert int(os.getxattr(path, "user.fusestore.version")) == first + 3

@@ -61,6 +61,18 @@ def test_an_attribute_that_is_not_there_is_enodata(area: Path) -> None:
             attempt()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sets labels")
+def test_a_label_is_kept_and_where_there_is_none_ls_asks_no_further(area: Path) -> None:
+    path = make(area, "file")
+    with failing(errno.ENOTSUP):
+        os.getxattr(path, "security.selinux")
+    os.setxattr(path, "security.selinux", b"a label")
+    assert os.getxattr(path, "security.selinux") == b"a label"
+    assert os.listxattr(path) == ["security.selinux"]
+    os.removexattr(path, "security.selinux")
+    assert tool("ls", "-l", area).count("file") == 1
+
+
 @pytest.mark.parametrize("kind", ["file", "directory"])
 def test_our_attributes_are_readable_and_not_listed(area: Path, kind: str) -> None:
     path = make(area, kind)

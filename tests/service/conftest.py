@@ -21,9 +21,9 @@ def devices() -> Iterator[tuple[Path, Path]]:
         yield folders
 
 
-def _run(devices: tuple[Path, Path], outside: Outside) -> Iterator[Opened]:
+def _run(devices: tuple[Path, Path], outside: Outside, *, trash_s: int = 0) -> Iterator[Opened]:
     with by_hand():
-        opened = Opened(*devices, outside=outside)
+        opened = Opened(*devices, outside=outside, trash_s=trash_s, trash_removed=trash_s > 0)
         try:
             yield opened
             opened.check()
@@ -42,6 +42,12 @@ def opened(devices: tuple[Path, Path]) -> Iterator[Opened]:
 def shared(devices: tuple[Path, Path]) -> Iterator[Opened]:
     """Others write on its roots hot, warm and cold."""
     yield from _run(devices, Outside.WRITERS)
+
+
+@pytest.fixture
+def keeping(devices: tuple[Path, Path]) -> Iterator[Opened]:
+    """Its resource roots keep for an hour what is not needed any more."""
+    yield from _run(devices, Outside.NONE, trash_s=3600)
 
 
 @pytest.fixture

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from fusestore.errors import NotFound
+from fusestore.errors import LastCopy, NoMove, NoRoom, NotFound
 from fusestore.model import InodeNo
+from fusestore.service.asking import Answer
 
 if TYPE_CHECKING:
     from fusestore.control.methods import Report
+    from fusestore.model import Owner
 
+FACT = {"code": "hash-unknown", "text": "no hash is recorded", "hint": ""}
 ID = "01932f6c-7a55-7cde-8f01-23456789abcd"
 
 
@@ -25,7 +28,9 @@ class FakeQueries:
         self.files = {"uploads/a": InodeNo(300), ID: InodeNo(300), "uploads/\udcff\u00e9": InodeNo(301)}
         self.log: dict[int, dict[str, Any]] = {}
         self.stuck: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, str | int | None]] = []
         self.running = 0
+        self.copies: list[tuple[str, str, str | None]] = []
         self.let_go = trio.Event()
         self.was_shut_down = trio.Event()
         self._news = trio.Event()
@@ -72,14 +77,24 @@ class FakeQueries:
                     "layout": "tree",
                     "outside": "none",
                     "state": "online",
+                    "reason": "",
+                    "since_ns": 0,
                     "total_bytes": 1 << 40,
                     "free_bytes": 1 << 30,
                     "device": 5,
+                    "drain": None,
                 }
             ],
+            "replicas": {"due": 0},
             "moves": {"queued": 0, "running": 0, "waiting": len(self.stuck)},
             "index": {"inodes": 3, "events": len(self.log), "size_bytes": 4096, "epoch": 1, "last_seq": self.last_seq},
         }
+
+    async def accept_root(self, root: str, report: Report) -> dict[str, Any]:
+        return {"there": 3, "missing": 0, "online": True}
+
+    async def retry_root(self, root: str, report: Report) -> dict[str, Any]:
+        return {"there": 2, "missing": 1, "online": False}
 
     def find(self, what: str) -> InodeNo:
         if what in ("crash", "bad"):
@@ -95,6 +110,8 @@ class FakeQueries:
             "path": path,
             "paths": [path],
             "type": "file",
+            "verified": "",
+            "verified_ns": 0,
             "mode": 0o100644,
             "uid": 0,
             "gid": 0,
@@ -109,14 +126,66 @@ class FakeQueries:
         }
 
     def locations(self, inode: InodeNo) -> list[dict[str, Any]]:
-        return [{"root": "main", "path": f"/disk/{inode}", "role": "home", "size": 5, "present": True}]
+        place = {"root": "main", "path": f"/disk/{inode}", "role": "home", "size": 5, "present": True}
+        return [{**place, "state": "current", "reason": "", "verified_ns": 0}]
+
+    async def reread(self, inode: InodeNo, report: Report) -> list[dict[str, Any]]:
+        return [{**place, "found": "bad"} for place in self.locations(inode)]
+
+    def replicate(self, what: str, root: str, source: str | None, owner: Owner) -> int:
+        self.find(what)
+        self.copies.append((what, root, source))
+        return 1
+
+    async def replicas_made(self, what: str, root: str, report: Report) -> list[dict[str, Any]]:
+        return [{"path": what, "root": root, "reason": "no room"}]
+
+    async def drop(self, what: str, root: str, *, force_last: bool, owner: Owner, report: Report) -> dict[str, Any]:
+        self.find(what)
+        if not force_last:
+            raise LastCopy(root, what.encode())
+        return {"dropped": 0, "removed": 1, "refused": []}
+
+    def drain(self, root: str, to: list[str], owner: Owner) -> bool:
+        return True
+
+    def stop_draining(self, root: str, owner: Owner) -> bool:
+        return False
+
+    async def plan_drain(self, root: str, to: list[str]) -> dict[str, Any]:
+        return {}
+
+    async def drained(self, root: str, report: Report) -> dict[str, Any] | None:
+        return None
 
     def history(self, what: str) -> list[dict[str, Any]]:
         return []
 
+    async def explain(self, what: str) -> tuple[dict[str, Any], list[Answer]]:
+        facts = [{"code": "on-its-way", "text": "it is elsewhere", "hint": "wait"}, FACT]
+        told = {**self.record(self.find(what)), "verdict": f"{what}: it is elsewhere; wait", "code": "on-its-way"}
+        return {**told, "facts": facts}, [Answer("rm", "", None), Answer("mv", "cold", NoRoom("cold"))]
+
     def moves(self, *, all: bool, before: int | None, limit: int) -> list[dict[str, Any]]:
         found = [move for move in self.stuck if before is None or move["number"] < before]
         return sorted(found, key=lambda move: -move["number"])[:limit]
+
+    def progress(self) -> list[dict[str, Any]]:
+        return self.stuck
+
+    def move(self, what: str | int) -> dict[str, Any]:
+        found = [move for move in self.stuck if what in (move["number"], move["path"])]
+        if not found:
+            raise NoMove(what)
+        return found[0]
+
+    async def steer(self, verb: str, what: str | int | None, owner: Owner) -> list[dict[str, Any]]:
+        self.asked.append((verb, what))
+        return self.stuck if what is None else [self.move(what)]
+
+    async def cancel(self, what: str | int, owner: Owner) -> dict[str, Any]:
+        self.asked.append(("cancel", what))
+        return {**self.move(what), "state": "cancelled"}
 
     def events(self, since: int, limit: int) -> list[dict[str, Any]]:
         return [self.log[seq] for seq in sorted(self.log) if seq > since][:limit]
@@ -130,12 +199,42 @@ class FakeQueries:
         try:
             report(1, 2, "files")
             await self.let_go.wait()
-            return {"moves": self.stuck}
+            return {"moves": self.stuck, "replicas": []}
         finally:
             self.running -= 1
 
     async def verify(self, what: str | None, root: str | None, report: Report) -> dict[str, Any]:
         return {"checked": 2, "ok": 1, "unknown": 0, "bad": [{"path": "uploads/b", "id": ID, "error": "gone"}]}
+
+    def scrub(self) -> dict[str, Any]:
+        bad = {
+            "id": ID,
+            "path": "uploads/a",
+            "root": "main",
+            "outcome": "damaged",
+            "time_ns": 1_700_000_000_000_000_000,
+        }
+        counts = {"checked": 2, "skipped": 1, "bad": 1, "read_bytes": 5, "after": 300, "last_inode": 301}
+        times = {"begun_ns": 1_700_000_000_000_000_000, "ended_ns": 0}
+        unsound = [{**bad, "expected": "blake3:00", "found": "blake3:01"}]
+        return {"running": True, "root": "", "rate": 1 << 20, **times, **counts, "damaged": unsound}
+
+    def start_scrub(self, root: str | None, rate: int | None, *, again: bool) -> None:
+        self.running += 1
+
+    def stop_scrub(self) -> None:
+        self.running -= 1
+
+    def trash(self, root: str | None) -> list[dict[str, Any]]:
+        times = {"removed_ns": 1_700_000_000_000_000_000, "until_ns": 1_700_000_001_000_000_000}
+        entry = {"name": "0017-01932f6c", "id": ID, "root": "main", "path": "uploads/a", "size": 5, "why": "moved"}
+        return [{**entry, "held_bytes": 4096, **times}]
+
+    async def empty_trash(self, root: str | None) -> dict[str, Any]:
+        return {"files": 1, "bytes": 4096}
+
+    async def restore(self, what: str, path: str, owner: Owner) -> dict[str, Any]:
+        return {"id": ID, "path": path, "old_id": ID, "old_path": "uploads/a"}
 
     def shutdown(self) -> None:
         self.was_shut_down.set()

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(90)
-VERBS = ["init", "mount", "umount", "status", "stat", "where", "history", "events", "moves", "wait", "verify", "check"]
+VERBS = [
+    "init", "mount", "umount", "status", "stat", "where", "history", "explain", "events", "moves", "wait", "verify",
+    "scrub", "check",
+]  # fmt: skip
 
 
 class Commands:
@@ -68,6 +71,36 @@ async def test_an_object_is_shown_by_its_id(commands: Commands) -> None:
     assert await commands.json("history", ID) == []
 
 
+async def test_an_explanation_begins_with_its_verdict_and_ends_with_what_calls_would_be_told(
+    commands: Commands,
+) -> None:
+    lines = (await commands.run("explain", ID)).splitlines()
+    assert lines[0] == f"{ID}: it is elsewhere; wait"
+    assert lines[1:] == [
+        "  no hash is recorded",
+        "  rm: would be done",
+        "  mv to cold: The target root has no room for it: cold",
+    ]
+    answers = (await commands.json("explain", ID))["answers"]
+    assert [(each["call"], each["ok"], each["code"], each["errno"]) for each in answers] == [
+        ("rm", True, "ok", 0),
+        ("mv", False, "no_room", 28),
+    ]
+
+
+async def test_a_scrub_shows_how_far_it_is_and_what_is_not_sound(commands: Commands) -> None:
+    text = await commands.run("scrub", "--status")
+    assert "running, 99 %" in text
+    assert "expected blake3:00, found blake3:01" in text
+    assert (await commands.json("scrub", "--now", "--root", "main"))["damaged"][0]["path"] == "uploads/a"
+
+
+async def test_the_trash_is_listed_emptied_and_restored_from(commands: Commands, tmp_path: Path) -> None:
+    assert "0017-01932f6c" in await commands.run("trash", "list")
+    assert "1 files, 4.0 KiB" in await commands.run("trash", "empty", "--root", "main")
+    assert "is not inside a mount" in await commands.run("trash", "restore", ID, str(tmp_path / "a"), code=2)
+
+
 async def test_what_is_neither_in_a_mount_nor_an_id_is_a_usage_error(commands: Commands, tmp_path: Path) -> None:
     assert "is not inside a mount" in await commands.run("stat", str(tmp_path / "x"), code=2)
     assert "give PATH|ID or --root" in await commands.run("verify", code=2)
@@ -111,7 +144,7 @@ async def test_events_follow_prints_each_as_it_happens_and_ends_with_the_daemon(
 
 async def test_wait_ends_well_when_moves_are_over_and_badly_when_one_is_stuck(commands: Commands) -> None:
     commands.queries.let_go.set()
-    assert await commands.json("wait", "--all") == {"moves": []}
+    assert await commands.json("wait", "--all") == {"moves": [], "replicas": []}
     stuck = {
         "number": 4,
         "state": "waiting",
@@ -123,6 +156,7 @@ async def test_wait_ends_well_when_moves_are_over_and_badly_when_one_is_stuck(co
         "files_total": 2,
         "bytes_done": 10,
         "bytes_total": 2048,
+        "eta_s": 75.0,
         "created_ns": 1_700_000_000_000_000_000,
     }
     commands.queries.stuck = [stuck]
@@ -135,12 +169,58 @@ async def test_wait_ends_well_when_moves_are_over_and_badly_when_one_is_stuck(co
     assert [move["number"] for move in await commands.json("moves", "--limit", "2")] == [1200, 1201]
 
 
+async def test_moves_are_shown_and_steered_by_number_path_or_all_at_once(commands: Commands) -> None:
+    commands.queries.stuck = [
+        {
+            "number": number,
+            "id": ID,
+            "state": "running",
+            "reason": "",
+            "path": f"resources/cold/{number}",
+            "old_path": f"uploads/{number}",
+            "source": "uploads",
+            "target": "cold",
+            "files_done": 1,
+            "files_total": 4,
+            "bytes_done": 512,
+            "bytes_total": 2048,
+            "eta_s": 75.0,
+            "created_ns": 1_700_000_000_000_000_000,
+            "finished_ns": 0,
+            "uid": 1000,
+            "pid": 4,
+        }
+        for number in (4, 5)
+    ]
+    text = await commands.run("moves", "show", "4")
+    for words in ("running", "512 B of 2.0 KiB (25 %)", "1m15s", "uploads: uploads/4", "by uid 1000, pid 4"):
+        assert words in text
+    assert (await commands.json("moves", "show", "5"))["number"] == 5
+    for verb in ("pause", "resume", "retry"):
+        assert "resources/cold/4" in await commands.run("moves", verb, "4")
+        assert [move["number"] for move in await commands.json("moves", verb, "--all")] == [4, 5]
+    assert (await commands.json("moves", "cancel", "4"))["state"] == "cancelled"
+    assert "There is no such move: 9" in await commands.run("moves", "cancel", "9", code=1)
+    assert commands.queries.asked[:2] == [("pause", 4), ("pause", None)]
+    commands.queries.stuck = []
+    assert "there is no move to retry" in await commands.run("moves", "retry", "--all")
+
+
 async def test_wait_gives_up_after_its_time(commands: Commands) -> None:
     assert "not over after" in await commands.run("wait", "--all", "--timeout", "0.1", code=1)
 
 
 async def test_verify_names_what_is_bad_and_ends_with_status_1(commands: Commands) -> None:
     await commands.run("verify", "--root", "main", code=1)
+
+
+async def test_copies_are_added_shown_and_given_up(commands: Commands) -> None:
+    assert "1 copies are not made" in await commands.run("replicate", ID, "--to", "cold", "--wait", code=1)
+    await commands.run("replicate", ID, "--to", "cold")
+    assert commands.queries.copies == [(ID, "cold", None)] * 2
+    assert "last good copy" in await commands.run("drop", ID, "--from", "cold", code=1)
+    assert "1 removed" in await commands.run("drop", ID, "--from", "cold", "--force-last")
+    assert "1 of 1 copies differ" in await commands.run("where", "--verify", ID, code=1)
 
 
 async def test_no_daemon_has_its_own_status(commands: Commands, tmp_path: Path) -> None:
@@ -151,6 +231,8 @@ async def test_every_verb_has_help_with_an_example(commands: Commands) -> None:
     for verb in VERBS:
         assert "Example:" in await commands.run(verb, "--help")
     assert "Example:" in await commands.run("root", "add", "--help")
+    for verb in ("list", "show", "pause", "resume", "retry", "cancel"):
+        assert "Example:" in await commands.run("moves", verb, "--help")
 
 
 def test_help_loads_nothing_slow() -> None:

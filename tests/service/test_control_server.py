@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 
 from fusestore.control import address, connection, methods
 from fusestore.control.client import Client, StreamLost
+from fusestore.control.events import PROGRESS_S
 from fusestore.control.methods import Role
 from fusestore.control.server import serve
 from fusestore.control.table import COLLECTIONS
@@ -133,6 +135,12 @@ async def test_describe_lists_every_method_with_its_arguments_and_role(world: Wo
         ("files.get", "uploads/a", "bad_data"),
         ("files.get", {"path": "uploads/none"}, "not_found"),
         ("moves.wait", {"path": "uploads/a", "move": 3}, "bad_data"),
+        ("moves.get", {}, "bad_data"),
+        ("moves.get", {"move": 3}, "not_found"),
+        ("moves.pause", {}, "bad_data"),
+        ("moves.pause", {"all": True, "move": 3}, "bad_data"),
+        ("moves.cancel", {"all": True}, "bad_data"),
+        ("moves.cancel", {"move": 3}, "not_found"),
         ("events.list", {"since": -1}, "bad_data"),
         ("events.list", {"since": 5}, "lost"),
         ("events.listen", {"since": "yesterday"}, "bad_data"),
@@ -188,13 +196,25 @@ async def test_many_requests_at_once_are_each_answered_once_and_in_order(world: 
         assert tids == list(range(2000))
 
 
+async def test_copies_are_added_and_removed_in_the_words_of_the_proposal(world: World) -> None:
+    async with world.peer() as peer:
+        added = await peer.ask("files.copy", resource_id=ID, new_root="cold", old_root="hot")
+        assert added["data"] == {"wanted": 1}
+        assert world.queries.copies == [(ID, "cold", "hot")]
+        removed = await peer.ask("files.remove", resource_id=ID, old_root="cold", force_last=True)
+        assert removed["data"]["removed"] is True
+        refused = await peer.ask("files.remove", resource_id=ID, old_root="cold")
+        assert (refused["error"]["code"], refused["error"]["errno"]) == ("last_copy", errno.EPERM)
+        assert (await peer.ask("files.copy", resource_id=ID, id=ID, new_root="cold"))["error"]["code"] == "bad_data"
+
+
 async def test_a_long_request_reports_progress_and_others_go_on_meanwhile(world: World) -> None:
     async with world.peer() as peer:
         await peer.send({"tid": "w", "collectionName": "moves", "methodName": "wait"})
         assert await peer.receive() == {"tid": "w", "progress": {"done": 1, "total": 2, "unit": "files"}}
         assert (await peer.ask("dispatcher.ping", tid=2))["tid"] == 2
         world.queries.let_go.set()
-        assert await peer.receive() == {"tid": "w", "success": True, "data": {"moves": []}}
+        assert await peer.receive() == {"tid": "w", "success": True, "data": {"moves": [], "replicas": []}}
 
 
 async def test_more_long_requests_than_allowed_get_an_error_and_nobody_waits(world: World) -> None:
@@ -311,6 +331,33 @@ async def test_a_cursor_that_did_not_survive_stops_the_stream_and_says_so(
             world.queries.happen()
         else:
             assert message["seq"] == min(seq for seq in (5, 6, 7, 101, 102) if seq > cursor["since"])
+
+
+async def test_who_asks_for_progress_gets_it_beside_the_events_once_for_each_change_and_nobody_else(
+    world: World,
+) -> None:
+    move = {"number": 3, "state": "running", "files_done": 1, "bytes_done": 10}
+    world.queries.stuck = [move]
+    async with world.peer() as peer, world.peer() as other:
+        await peer.ask("events.listen", progress=True)
+        await other.ask("events.listen")
+        first = {"operation": "update", "collectionName": "moves", "data": {"kind": "move-progress", **move}}
+        assert await peer.receive() == first
+        await trio.sleep(2 * PROGRESS_S)
+        world.queries.stuck = [{**move, "bytes_done": 30}]
+        message = await peer.receive()
+        assert message is not None
+        assert message["data"]["bytes_done"] == 30
+        world.queries.stuck = []
+        world.queries.happen()
+        for each in (peer, other):
+            message = await each.receive()
+            assert message is not None
+            assert message["seq"] == 1
+        await peer.ask("events.unlisten")
+        world.queries.stuck = [move]
+        await trio.sleep(2 * PROGRESS_S)
+        assert (await peer.ask("dispatcher.ping"))["data"] == "pong"
 
 
 async def test_a_listener_that_retention_overtakes_is_told(world: World) -> None:

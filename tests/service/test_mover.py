@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from fusestore.core.moves import MoveEvent
+from fusestore.jobs import mover, walk
+from fusestore.jobs.scrubber import Scrubber
+from fusestore.jobs.waiting import LOOK_S
 from fusestore.model import MoveNo, MoveState, Outside
+from fusestore.roots import copy
+from fusestore.service import moving
 from fusestore.service.queries import Queries
-from tests.support.byhand import by_hand
+from tests.support.byhand import by_hand, in_place, run
+from tests.support.calls import ME
 from tests.support.opened import Opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
     from fusestore.model import Move
@@ -48,7 +58,8 @@ async def running(opened: Opened) -> AsyncIterator[trio.Nursery]:
 
 
 def queries(opened: Opened) -> Queries:
-    return Queries(opened.store, opened.path, opened.mover.running, trio.lowlevel.checkpoint, lambda: None)
+    scrubber = Scrubber(opened.store)
+    return Queries(opened.store, opened.path, opened.mover.running, trio.lowlevel.checkpoint, scrubber, lambda: None)
 
 
 def state(opened: Opened, number: MoveNo) -> MoveState:
@@ -173,10 +184,14 @@ def test_a_move_is_read_from_the_index_as_often_however_many_others_there_are(op
     assert listings <= 1
 
 
-def test_a_closed_writer_has_its_own_move_tried_again_at_once_and_no_other(opened: Opened) -> None:
+def test_a_move_that_is_asked_for_is_tried_again_at_once_and_no_other(opened: Opened) -> None:
     with by_hand():
-        handles = [opened.create(f"{HOT}/{name}") for name in "ab"]
         for name in "ab":
+            opened.write(f"{HOT}/{name}", b"mine")
+        opened.settle()
+        opened.names(COLD)
+        for name in "ab":
+            (opened.disks["cold"] / name).write_bytes(b"theirs")
             opened.rename(f"{HOT}/{name}", f"{COLD}/{name}")
     first, second = opened.store.index.moves(open_only=True)
     begun: list[MoveNo] = []
@@ -193,11 +208,13 @@ def test_a_closed_writer_has_its_own_move_tried_again_at_once_and_no_other(opene
             while len(begun) < 2 or opened.mover.running:
                 await trio.lowlevel.checkpoint()
             del begun[:]
-            opened.release(handles[0])
+            for name in "ab":
+                (opened.disks["cold"] / name).unlink()
+            opened.store.on_retry(first.number)
             while state(opened, first.number) is not MoveState.DONE:
                 await trio.lowlevel.checkpoint()
             assert begun == [first.number]
-            opened.release(handles[1])
+            opened.store.on_retry(second.number)
             while opened.store.index.has_open_moves():
                 await trio.lowlevel.checkpoint()
             assert begun == [first.number, second.number]
@@ -223,3 +240,269 @@ def test_what_waits_is_tried_again_by_and_by(opened: Opened) -> None:
 
     trio.run(main)
     assert opened.on_disk("cold") == {"a": b"mine"}
+
+
+def test_whoever_waits_gives_what_held_a_move_up_one_more_try(opened: Opened) -> None:
+    with by_hand():
+        opened.write(f"{HOT}/a", b"mine")
+        opened.settle()
+        opened.names(COLD)
+        (opened.disks["cold"] / "a").write_bytes(b"theirs")
+        opened.rename(f"{HOT}/a", f"{COLD}/a")
+
+    async def main() -> None:
+        async with running(opened):
+            number = opened.store.index.last_move
+            for _ in range(3):
+                answer = await queries(opened).wait(number, lambda *figures: None)
+                assert [move["state"] for move in answer["moves"]] == ["waiting"]
+            (opened.disks["cold"] / "a").unlink()  # the index says still that it waits
+            assert state(opened, number) is MoveState.WAITING
+            answer = await queries(opened).wait(number, lambda *figures: None)
+            assert [move["state"] for move in answer["moves"]] == ["done"]
+
+    trio.run(main)
+
+
+def test_what_is_paused_in_hand_is_put_down_and_goes_on_when_it_is_resumed(opened: Opened) -> None:
+    numbers = files_on_their_way(opened, 3)
+
+    async def main() -> None:
+        gate = Gate(opened, "cold")
+        async with running(opened):
+            await gate.reached.wait()
+            assert len(await queries(opened).steer("pause", None, ME)) == 3
+            gate.open()
+            answer = await queries(opened).wait(None, lambda *figures: None)
+            assert [move["reason"] for move in answer["moves"]] == ["paused"] * 3
+            assert opened.on_disk("cold") == {}
+            assert not opened.mover.running
+            await queries(opened).steer("resume", None, ME)
+            await queries(opened).steer("pause", numbers[0], ME)
+            await queries(opened).steer("resume", numbers[0], ME)
+            await queries(opened).wait(None, lambda *figures: None)
+            assert {state(opened, number) for number in numbers} == {MoveState.DONE}
+
+    trio.run(main)
+
+
+def test_a_move_that_waited_is_running_once_its_bytes_flow(opened: Opened) -> None:
+    (number,) = files_on_their_way(opened, 1)
+
+    async def flow(move: Move) -> None:
+        moving.change(opened.store, move, MoveEvent.STARTED)
+        moving.change(opened.store, move, MoveEvent.HELD_UP, "no room")
+        move.bytes_done += 1
+        for _ in range(3):
+            await trio.sleep(0.2)
+            move.bytes_done += 1
+        assert (state(opened, number), move.state) == (MoveState.RUNNING, MoveState.RUNNING)
+        moving.change(opened.store, move, MoveEvent.HELD_UP, "no room")
+
+    opened.mover.bring = flow  # type: ignore[method-assign]
+
+    async def main() -> None:
+        async with running(opened):
+            await trio.sleep(1)
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    entries = opened.store.index.journal(opened.store.index.moves()[0].id)
+    assert [entry.outcome for entry in entries if entry.outcome == "no room"] == ["no room"]
+
+
+def test_a_move_without_room_is_tried_ever_more_rarely_and_soon_after_there_is_some(opened: Opened) -> None:
+    with by_hand():
+        opened.mkdir(f"{HOT}/d")
+        opened.write(f"{HOT}/d/a", b"x")
+        opened.rename(f"{HOT}/d", f"{COLD}/d")
+        cold = opened.store.home_root(opened.find(COLD))
+    whole, full = cold.space, cold.space()._replace(available=0)
+    cold.space = lambda: full  # type: ignore[method-assign]
+    tried: list[float] = []
+    bring = opened.mover.bring
+
+    async def watched(move: Move) -> None:
+        tried.append(trio.current_time())
+        await bring(move)
+
+    opened.mover.bring = watched  # type: ignore[method-assign]
+
+    async def main() -> None:
+        await trio.sleep(3600)
+        pauses = [round(later - earlier) for earlier, later in pairwise(tried)]
+        assert pauses[:7] == [1, 2, 4, 8, 16, 32, 60]
+        assert set(pauses[7:]) == {60}
+        cold.space = whole  # type: ignore[method-assign]
+        await trio.sleep(LOOK_S)
+        await wait_all_tasks_blocked()
+        assert not opened.store.index.has_open_moves()
+
+    with in_place():
+        run(main, opened.mover.run)
+
+
+def test_a_daemon_that_ends_does_not_wait_for_a_copy(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    with by_hand():
+        opened.write(f"{HOT}/a", b"content")
+        opened.settle()
+        opened.rename(f"{HOT}/a", f"{COLD}/a")
+    begun = threading.Event()
+
+    def endless(*_: object, progress: Callable[[int], None], **__: object) -> None:
+        begun.set()
+        while True:
+            progress(0)
+
+    async def main() -> None:
+        with monkeypatch.context() as patch, trio.fail_after(30):
+            patch.setattr(copy, "copy_file", endless)
+            async with running(opened) as nursery:
+                await trio.to_thread.run_sync(begun.wait)
+                nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    (move,) = opened.store.index.moves(open_only=True)
+    assert (move.state, move.reason) == (MoveState.RUNNING, "")
+    with by_hand():
+        opened.crash()
+        opened.open()
+        opened.rest()
+    assert opened.on_disk("cold")["a"] == b"content"
+
+
+# -- nobody waits behind something huge -------------------------------------------------------------------------------
+
+
+class Slow:
+    """Copies of files of at least so many bytes do not end until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+        self._go = threading.Event()
+        copy_file = copy.copy_file
+
+        def slow(source: int, *where: Any, **how: Any) -> copy.CopyResult:
+            if os.fstat(source).st_size >= size:
+                assert self._go.wait(30)
+            return copy_file(source, *where, **how)
+
+        monkeypatch.setattr(copy, "copy_file", slow)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+def move_all(opened: Opened, *names: str, old: str = HOT, new: str = COLD) -> list[MoveNo]:
+    with by_hand():
+        for name in names:
+            opened.rename(f"{old}/{name}", f"{new}/{name}")
+    return [move.number for move in opened.store.index.moves(open_only=True)][-len(names) :]
+
+
+async def all_done(opened: Opened, numbers: list[MoveNo]) -> None:
+    while any(state(opened, number) is not MoveState.DONE for number in numbers):
+        await trio.lowlevel.checkpoint()
+
+
+def test_small_moves_do_not_wait_for_huge_files(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mover, "HANDFUL_BYTES", 1000)
+    monkeypatch.setattr(walk, "HANDFUL_BYTES", 1000)
+    slow = Slow(monkeypatch, 1000)
+    with by_hand():
+        for name in ("d", "e", "f", "small"):
+            opened.mkdir(f"{HOT}/{name}")
+            opened.write(f"{HOT}/{name}/a", b"x")
+        for name in ("d/huge", "e/huge", "f/huge", "huge"):
+            opened.write(f"{HOT}/{name}", bytes(1000))
+        opened.write(f"{HOT}/a", b"x")
+        opened.settle()
+    huge = move_all(opened, "d", "e", "huge", "f")
+    small = move_all(opened, "a", "small")
+
+    async def main() -> None:
+        async with running(opened):
+            with trio.fail_after(20):
+                await all_done(opened, small)
+            assert {state(opened, number) for number in huge} <= {MoveState.RUNNING, MoveState.QUEUED}
+            slow.let_go()
+            await all_done(opened, huge)
+
+    trio.run(main)
+
+
+def test_small_moves_do_not_wait_for_trees_of_many_files(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "HANDFUL", 1)
+    monkeypatch.setattr(mover, "SLICE_S", 0.0)
+    with by_hand():
+        for name in "def":
+            opened.mkdir(f"{HOT}/{name}")
+            for number in range(20):
+                opened.write(f"{HOT}/{name}/{number}", b"x")
+        for name in "abc":
+            opened.write(f"{HOT}/{name}", b"x")
+        opened.settle()
+    trees = move_all(opened, *"def")
+    small = move_all(opened, *"abc")
+    ended: list[MoveNo] = []
+    opened.store.index.on_events = lambda events: ended.extend(MoveNo(e.move) for e in events if e.kind == "moved")
+
+    async def main() -> None:
+        async with running(opened):
+            await all_done(opened, trees + small)
+
+    trio.run(main)
+    assert sorted(ended[:3]) == small
+    assert sorted(ended[3:]) == trees
+
+
+def test_roots_that_are_slow_hold_up_only_what_goes_between_them(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(monkeypatch, 1000)
+    with by_hand():
+        opened.mover = mover.Mover(opened.store, 3, 2)
+        for number in range(4):
+            opened.write(f"{HOT}/{number}", bytes(1000))
+        opened.write("uploads/a", b"x")
+        opened.settle()
+    stuck = move_all(opened, *"0123")
+    other = move_all(opened, "a", old="uploads")
+
+    async def main() -> None:
+        async with running(opened):
+            with trio.fail_after(20):
+                await all_done(opened, other)
+            assert len([number for number in stuck if number in opened.mover.running]) == 2
+            slow.let_go()
+            await all_done(opened, stuck)
+
+    trio.run(main)
+
+
+def test_what_waits_for_help_is_tried_ever_more_rarely(opened: Opened) -> None:
+    with by_hand():
+        opened.names(COLD)
+        for number in range(5):
+            opened.write(f"{HOT}/{number}", b"mine")
+            (opened.disks["cold"] / f"{number}").write_bytes(b"theirs")
+        opened.settle()
+        for number in range(5):
+            opened.rename(f"{HOT}/{number}", f"{COLD}/{number}")
+    tries = 0
+    bring = opened.mover.bring
+
+    async def watched(move: Move) -> None:
+        nonlocal tries
+        tries += 1
+        await bring(move)
+
+    opened.mover.bring = watched  # type: ignore[method-assign]
+
+    async def main() -> None:
+        await trio.sleep(160)
+
+    with in_place(), capture_logs():  # to render all these tracebacks would take ten seconds
+        run(main, opened.mover.run)
+    assert tries <= 5 * (4 + 160 / 8)
+    with by_hand():
+        for number in range(5):
+            opened.unlink(f"{COLD}/{number}")

@@ -12,6 +12,7 @@ import pytest
 
 from fusestore.errors import Conflict, NoRoom
 from fusestore.model import MoveNo, MoveState
+from fusestore.roots import copy
 from fusestore.service import discarding, looking
 from tests.support.byhand import finish
 from tests.support.opened import Opened
@@ -371,13 +372,13 @@ def test_an_open_reader_reads_on_while_the_bytes_change_their_root(opened: Opene
     assert (opened.disks["cold"] / "a").read_bytes() == b"CONtent"
 
 
-def test_a_writer_holds_its_file_up_until_the_last_close(opened: Opened) -> None:
+def test_an_open_writer_goes_on_on_the_root_where_its_file_has_gone(opened: Opened) -> None:
     fh = opened.create(f"{HOT}/a")
     opened.write_at(fh, b"one")
     opened.rename(f"{HOT}/a", f"{COLD}/a")
-    opened.step(60)
-    move = last_move(opened)
-    assert (move.state, move.reason) == (MoveState.WAITING, "open for writing")
+    while opened.store.index.has_open_moves():
+        opened.step()
+    assert opened.root_of(f"{COLD}/a") == "cold"
     opened.write_at(fh, b" two", 3)
     opened.release(fh)
     opened.rest()
@@ -420,6 +421,21 @@ def test_a_stranger_at_the_target_is_never_overwritten(opened: Opened) -> None:
     assert move.reason.startswith(str(Conflict()))
     assert opened.read(f"{COLD}/a") == b"mine"
     assert (opened.disks["cold"] / "a").read_bytes() == b"theirs"
+    (opened.disks["cold"] / "a").unlink()
+    opened.rest()
+    opened.assert_at_home()
+
+
+def test_for_a_place_that_a_stranger_has_nothing_is_copied(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened.write(f"{HOT}/a", b"mine")
+    opened.settle()
+    opened.names(COLD)
+    (opened.disks["cold"] / "a").write_bytes(b"theirs")
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    with monkeypatch.context() as patched:
+        patched.setattr(copy, "copy_file", lambda *_, **__: pytest.fail("a copy that nobody can use"))
+        opened.step(60)
+    assert last_move(opened).reason.startswith(str(Conflict()))
     (opened.disks["cold"] / "a").unlink()
     opened.rest()
     opened.assert_at_home()
@@ -561,3 +577,16 @@ def test_moves_are_listed_in_pages_newest_first(opened: Opened) -> None:
     assert numbers(4, 2, open_only=True) == [3]
     assert numbers(1, 2, open_only=False) == numbers(3, 2, open_only=True) == []
     opened.rest()
+
+
+@pytest.mark.parametrize("to", [COLD, "uploads"])
+def test_a_directory_made_where_another_had_left_is_not_taken_for_it_after_a_crash(opened: Opened, to: str) -> None:
+    opened.mkdir(f"{HOT}/d")
+    opened.rename(f"{HOT}/d", f"{to}/d")
+    opened.rest()
+    opened.mkdir(f"{HOT}/d")
+    opened.crash()
+    opened.open()
+    assert (opened.disks["hot"] / "d").is_dir()
+    opened.rest()
+    opened.assert_at_home()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.errors import ReplicaError, RootOffline, RootUnavailable
+from fusestore.errors import NotFound, NotSupported, ReplicaError, RootOffline, RootUnavailable
 from fusestore.model import MoveState
+from fusestore.service import xattrs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,38 @@ def test_nothing_on_it_can_be_made_or_removed(away: Opened) -> None:
         away.unlink(f"{COLD}/d/a")
     with pytest.raises(ReplicaError):
         away.set(f"{COLD}/d/a", size=0)
+    for old, new in ((f"{COLD}/d/a", f"{COLD}/a"), (f"{COLD}/d/a", f"{HOT}/a"), (f"{HOT}/b", f"{COLD}/b")):
+        with pytest.raises(RootOffline):
+            away.rename(old, new)
+
+
+def test_a_name_that_is_known_not_to_exist_is_missing_all_the_same(away: Opened) -> None:
+    with pytest.raises(NotFound):
+        away.stat(f"{COLD}/d/never")
+
+
+def test_its_attributes_are_not_to_be_had(away: Opened) -> None:
+    number = away.find(f"{COLD}/d/a")
+    with pytest.raises(NotSupported):
+        xattrs.names(away.store, number)
+    with pytest.raises(RootOffline):
+        xattrs.get(away.store, number, b"user.colour")
+
+
+def test_a_directory_that_was_never_listed_is_an_error(shared: Opened) -> None:
+    (shared.disks["cold"] / "theirs" / "deep").mkdir(parents=True)
+    assert shared.names(COLD) == ["theirs"]
+    shared.close()
+    hidden = shared.disks["cold"].rename(shared.disks["cold"].with_name("hidden"))
+    shared.open(degraded=True)
+    assert shared.names(COLD) == ["theirs"]
+    for look in (lambda: shared.names(f"{COLD}/theirs"), lambda: shared.stat(f"{COLD}/theirs/deep")):
+        with pytest.raises(RootOffline):
+            look()
+    shared.close()
+    hidden.rename(shared.disks["cold"])
+    shared.open()
+    assert shared.names(f"{COLD}/theirs") == ["deep"]
 
 
 def test_what_was_going_there_waits(shared: Opened) -> None:
@@ -102,3 +136,20 @@ def test_what_was_coming_from_there_waits_and_keeps_its_name(shared: Opened) -> 
     shared.rest()
     assert shared.read(f"{HOT}/a") == b"on cold"
     shared.assert_at_home()
+
+
+def test_a_directory_on_its_way_that_its_disk_has_lost_is_made_again(opened: Opened) -> None:
+    """A disk that is pulled out loses what was not synced, whatever was recorded of it."""
+    opened.mkdir(f"{HOT}/d")
+    opened.mkdir(f"{HOT}/d/s")
+    opened.write(f"{HOT}/d/s/a", b"on hot")
+    opened.settle()
+    opened.rename(f"{HOT}/d", f"{COLD}/d")
+    while not (opened.disks["cold"] / "d" / "s").exists():
+        opened.step()
+    shutil.rmtree(opened.disks["cold"] / "d")
+    cold = next(root for root in opened.store.roots.values() if root.name == "cold")
+    opened.store.places.forget_root(cold)
+    opened.rest()
+    opened.assert_at_home()
+    assert opened.read(f"{COLD}/d/s/a") == b"on hot"

@@ -10,15 +10,19 @@ import pytest
 from blake3 import blake3
 
 from fusestore.errors import Gone, IndexFull, NotFound
-from fusestore.model import State
-from fusestore.service import looking
+from fusestore.model import Outside, State
+from fusestore.roots.local import LocalRoot
+from fusestore.service import looking, verifying
+from tests.support.byhand import by_hand, finish
+from tests.support.disks import can_loop, loop_disk
+from tests.support.opened import Opened, two_devices
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from fusestore.index.batch import Batch
     from fusestore.model import Event
-    from tests.support.opened import Opened
 
 HOT, COLD = "resources/hot", "resources/cold"
 
@@ -361,3 +365,147 @@ def test_a_directory_that_vanished_is_gone_for_everybody_who_asks(shared: Opened
     for _ in range(2):
         with pytest.raises(Gone):
             looking.getattr(shared.store, number)
+
+
+def test_a_file_that_is_removed_while_it_is_written_is_gone_and_its_writer_goes_on(shared: Opened, disk: Path) -> None:
+    fh = shared.create(f"{HOT}/a")
+    shared.write_at(fh, b"x")
+    (disk / "a").unlink()
+    assert shared.names(HOT) == []
+    with pytest.raises(NotFound):
+        shared.find(f"{HOT}/a")
+    shared.write_at(fh, b"y", 1)
+    assert shared.read_at(fh) == b"xy"
+    shared.release(fh)
+    shared.settle()
+    shared.write(f"{HOT}/a", b"another")
+    assert shared.names(HOT) == ["a"]
+
+
+def test_a_file_that_is_replaced_while_it_is_written_is_another_at_once(shared: Opened, disk: Path) -> None:
+    fh = shared.create(f"{HOT}/a")
+    shared.write_at(fh, b"x")
+    number = shared.find(f"{HOT}/a")
+    (disk / "new").write_bytes(b"theirs")
+    os.replace(disk / "new", disk / "a")
+    assert shared.find(f"{HOT}/a") != number
+    assert shared.read(f"{HOT}/a") == b"theirs"
+    shared.release(fh)
+    shared.settle()
+    assert shared.names(HOT) == ["a"]
+    assert shared.read(f"{HOT}/a") == b"theirs"
+
+
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_what_got_the_inode_number_of_something_removed_is_another_object(ext4: Opened, what: str) -> None:
+    """ext4 gives numbers out again at once; the daemon did not run, so nothing of it was open."""
+    disk = ext4.disks["cold"]
+    before = ext4.mkdir(f"{COLD}/a") if what == "directory" else ext4.write(f"{COLD}/a", b"ours")
+    id, st_ino = ext4.stat(f"{COLD}/a").id, (disk / "a").stat().st_ino
+    ext4.crash()
+    for _ in range(100):
+        if what == "directory":
+            (disk / "a").rmdir()
+            (disk / "a").mkdir()
+        else:
+            (disk / "a").unlink()
+            (disk / "a").write_bytes(b"them")
+        if (disk / "a").stat().st_ino == st_ino:
+            break
+    assert (disk / "a").stat().st_ino == st_ino
+    ext4.open()
+    ext4.settle()
+    ext4.names(COLD)
+    assert ext4.find(f"{COLD}/a") != before
+    assert ext4.stat(f"{COLD}/a").id != id
+
+
+@pytest.fixture
+def ext4() -> Iterator[Opened]:
+    """The root cold is on an ext4 disk."""
+    if not can_loop("ext4"):
+        pytest.skip("loop disks need root")
+    with by_hand(), two_devices() as (near, _), loop_disk("ext4", 16) as far:
+        opened = Opened(near, far, outside=Outside.WRITERS)
+        try:
+            yield opened
+            opened.check()
+            opened.close()
+        finally:
+            opened.remove()
+
+
+def test_a_hard_link_with_a_name_on_another_root_that_is_rotated_outside_is_not_confused(
+    shared: Opened, disk: Path
+) -> None:
+    """The name on the other root has no disk object: it shares the one here."""
+    number = shared.write(f"{HOT}/a", b"old")
+    shared.link(f"{HOT}/a", f"{HOT}/b")
+    shared.settle()
+    shared.rename(f"{HOT}/b", f"{COLD}/b")
+    shared.rest()
+    (disk / "a").rename(disk / "c")
+    (disk / "a").write_bytes(b"new")
+    assert shared.names(HOT) == ["a", "c"]
+    assert shared.read(f"{HOT}/a") == b"new"
+    assert shared.find(f"{HOT}/c") == shared.find(f"{COLD}/b") == number
+    assert shared.read(f"{COLD}/b") == b"old"
+
+
+def test_a_name_on_another_root_is_gone_with_the_only_disk_object(shared: Opened, disk: Path) -> None:
+    shared.write(f"{HOT}/a", b"old")
+    shared.link(f"{HOT}/a", f"{HOT}/b")
+    shared.settle()
+    shared.rename(f"{HOT}/b", f"{COLD}/b")
+    shared.rest()
+    (disk / "a").unlink()
+    (disk / "a").write_bytes(b"new")
+    with pytest.raises(Gone):  # the kernel looks the name up again
+        shared.find(f"{HOT}/a")
+    assert shared.names(HOT) == ["a"]
+    assert shared.read(f"{HOT}/a") == b"new"
+    assert not shared.exists(f"{COLD}/b")
+
+
+def test_verify_does_not_call_what_others_have_written_or_replaced_trouble(shared: Opened, disk: Path) -> None:
+    for name in ("same", "written", "replaced", "removed", "secret", "rotten"):
+        shared.write(f"{HOT}/{name}", name.encode())
+    shared.settle()
+    (disk / "written").write_bytes(b"by others")
+    (disk / "new").write_bytes(b"by others")
+    (disk / "new").rename(disk / "replaced")
+    (disk / "removed").unlink()
+    times = (disk / "secret").stat()
+    (disk / "secret").write_bytes(b"SECRET")
+    os.utime(disk / "secret", ns=(times.st_atime_ns, times.st_mtime_ns))
+    result = finish(verifying.verify(shared.store, shared.find(HOT), None, lambda *_: None))
+    # Bytes that changed under an unchanged size and time are what a disk does by itself, whoever did it.
+    assert ([line["path"] for line in result["bad"]], result["ok"]) == ([f"{HOT}/secret"], 2)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_a_start_looks_at_no_file_and_lists_no_directory(
+    shared: Opened, monkeypatch: pytest.MonkeyPatch, clean: bool
+) -> None:
+    """However many there are: what others did meanwhile is found when somebody looks."""
+    for number in range(20):
+        shared.mkdir(f"{HOT}/{number}")
+        shared.write(f"{HOT}/{number}/a", b"x")
+    shared.settle()
+    if clean:
+        shared.close()
+    else:
+        shared.crash()
+    looks: list[str] = []
+    for name in ("stat", "backing", "open", "open_dir"):
+        method = getattr(LocalRoot, name)
+
+        def look(
+            *arguments: object, name: str = name, method: Callable[..., object] = method, **named: object
+        ) -> object:
+            looks.append(name)
+            return method(*arguments, **named)
+
+        monkeypatch.setattr(LocalRoot, name, look)
+    shared.open()
+    assert looks == []

@@ -17,31 +17,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fusestore.index.batch import Batch
     from fusestore.service.store import Store
 
 HOT, COLD = "resources/hot", "resources/cold"
 
 
 class Refusal:
-    """Refuses one batch, the n-th, whatever it is."""
+    """Refuses one change of the index, the n-th, whatever it is: an intent or a batch."""
 
     def __init__(self, store: Store, at: int) -> None:
-        self.batches = 0
-        apply = store.index.apply
+        self.changes = 0
+        self._at = at
+        self._index = store.index
+        for name in ("begin", "apply"):
+            setattr(store.index, name, self._refusing(getattr(store.index, name)))
 
-        def refuse(batch: Batch) -> None:
-            self.batches += 1
-            if self.batches == at:
+    def _refusing(self, change: Callable[..., object]) -> Callable[..., object]:
+        def refusing(*args: object, **named: object) -> object:
+            self.changes += 1
+            if self.changes == self._at:
                 raise IndexFull
-            apply(batch)
+            return change(*args, **named)
 
-        store.index.apply = refuse  # type: ignore[method-assign]
+        return refusing
+
+    def lift(self) -> None:
+        del self._index.begin, self._index.apply
 
 
 def assert_memory_follows(opened: Opened) -> None:
     store = opened.store
-    decided = {key for key, intent in store.index.intents() if isinstance(intent, Discard)}
+    decided = {key for key, intent in store.index.intents() if isinstance(intent, Discard) and not intent.done}
     assert store.condemned.keys() == decided
     moves = {move.number for move in store.index.moves(open_only=True)}
     assert {number for promised in store.reserved.values() for number in promised} == moves
@@ -99,7 +105,7 @@ def test_whichever_batch_is_refused_memory_says_what_the_index_says(
                 opened.close()
             finally:
                 opened.remove()
-            if refusal.batches < at:
+            if refusal.changes < at:
                 return
     raise AssertionError("the change never ran through")
 
@@ -124,10 +130,10 @@ def test_a_content_whose_comparison_is_not_recorded_is_still_suspected(shared: O
 
 def refuse_settling(opened: Opened, path: str) -> None:
     """The disk does what was asked, and the index cannot record it."""
-    Refusal(opened.store, 2)
+    refusal = Refusal(opened.store, 2)
     with pytest.raises(IndexFull):
         opened.unlink(path)
-    del opened.store.index.apply
+    refusal.lift()
 
 
 def test_a_removal_that_could_not_be_recorded_and_was_seen_from_outside_is_no_hindrance_at_the_next_start(
@@ -155,10 +161,10 @@ def test_a_removal_that_could_not_be_recorded_and_was_repeated_leaves_nothing_to
 
 def test_a_creation_that_could_not_be_recorded_leaves_no_descriptor_open(opened: Opened) -> None:
     before = len(os.listdir("/proc/self/fd"))
-    Refusal(opened.store, 2)
+    refusal = Refusal(opened.store, 2)
     with pytest.raises(IndexFull):
         opened.create(f"{HOT}/a")
-    del opened.store.index.apply
+    refusal.lift()
     assert len(os.listdir("/proc/self/fd")) == before
     opened.close()
     opened.open()

@@ -133,3 +133,19 @@ def test_a_file_with_a_ghost_gets_a_further_name_in_the_directory_that_has_taken
     opened.rest()
     for name in (f"{HOT}/x", f"{HOT}/data/z", f"{COLD}/old"):
         assert opened.read(name) == b"bytes"
+
+
+@pytest.mark.parametrize("outside", ["opened", "shared"])
+def test_a_link_that_was_replaced_from_another_disk_counts_no_more_at_once(
+    request: pytest.FixtureRequest, outside: str
+) -> None:
+    opened: Opened = request.getfixturevalue(outside)
+    opened.write(f"{COLD}/a", b"old")
+    opened.link(f"{COLD}/a", f"{COLD}/b")
+    opened.write("uploads/new", b"new")
+    opened.settle()
+    opened.rename("uploads/new", f"{COLD}/b")
+    assert opened.stat(f"{COLD}/a").nlink == 1
+    opened.rest()
+    assert opened.stat(f"{COLD}/a").nlink == 1
+    opened.assert_at_home()

@@ -19,11 +19,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MANY: Final = 5_000  # steps; no job of a test takes so many
+WAITS: Final = "for somebody else"  # what a coroutine yields that cannot go on by itself
 
 
 @types.coroutine
 def _pause() -> Generator[None, None, None]:
     yield
+
+
+@types.coroutine
+def _wait() -> Generator[str, None, None]:
+    yield WAITS
+
+
+async def _wait_for(event: trio.Event) -> None:
+    while not event.is_set():
+        await _wait()
 
 
 async def _in_place(call: Callable[..., T], *args: Any, limiter: object = None, abandon_on_cancel: bool = False) -> T:
@@ -37,12 +48,14 @@ async def _in_place(call: Callable[..., T], *args: Any, limiter: object = None, 
 @contextlib.contextmanager
 def by_hand() -> Iterator[None]:
     """Let coroutines wait for whoever steps them instead of trio."""
-    checkpoint, run_sync = trio.lowlevel.checkpoint, trio.to_thread.run_sync
+    checkpoint, run_sync, wait = trio.lowlevel.checkpoint, trio.to_thread.run_sync, trio.Event.wait
     trio.lowlevel.checkpoint, trio.to_thread.run_sync = _pause, _in_place  # type: ignore[assignment]
+    trio.Event.wait = _wait_for  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
         trio.lowlevel.checkpoint, trio.to_thread.run_sync = checkpoint, run_sync
+        trio.Event.wait = wait  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
@@ -106,11 +119,16 @@ class Job:
         self._work.close()
 
 
-def finish(work: Coroutine[None, None, T]) -> T:
-    """Run a coroutine from its start to its end; returns what it returns."""
+def finish(work: Coroutine[Any, None, T], meanwhile: Callable[[], None] = lambda: None) -> T:
+    """Run a coroutine from its start to its end; returns what it returns.
+
+    Args:
+        meanwhile: has somebody else go on, where the coroutine cannot by itself.
+    """
     for _ in range(MANY):
         try:
-            work.send(None)
+            if work.send(None) == WAITS:
+                meanwhile()
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
     raise AssertionError("a call does not come to an end")

@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Final
 
 from fusestore.errors import NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, Owner
-from fusestore.service import adopting, attributes, creating, looking, removing, renaming, writing
+from fusestore.service import (
+    attributes,
+    creating,
+    draining,
+    dropping,
+    looking,
+    refreshing,
+    removing,
+    renaming,
+    replicating,
+    writing,
+)
 from tests.support.byhand import finish
 
 if TYPE_CHECKING:
     from fusestore.model import Inode
+    from fusestore.service.dropping import Dropped
     from fusestore.service.store import Store
 
 ME: Final = Owner(os.geteuid(), os.getegid(), os.getpid())
@@ -27,6 +39,9 @@ class Calls:
 
     store: Store
     handles: dict[int, InodeNo]
+
+    def go_on(self) -> None:
+        """A call waits for what somebody else does."""
 
     def find(self, path: str) -> InodeNo:
         """Look a path up as the kernel does, name by name."""
@@ -53,7 +68,7 @@ class Calls:
     def names(self, path: str) -> list[str]:
         """List a directory as opendir and readdir do."""
         number = self.find(path)
-        finish(adopting.refresh(self.store, number))
+        finish(refreshing.refresh(self.store, number))
         return [name.decode() for name, _ in self.store.index.dentries(number)]
 
     def mkdir(self, path: str, mode: int = 0o755) -> InodeNo:
@@ -79,7 +94,7 @@ class Calls:
         return fh
 
     def write_at(self, fh: int, data: bytes, offset: int = 0) -> None:
-        assert finish(writing.write(self.store, fh, data, offset)) == len(data)
+        assert finish(writing.write(self.store, fh, data, offset), self.go_on) == len(data)
 
     def read_at(self, fh: int, size: int = 1 << 20, offset: int = 0) -> bytes:
         return bytes(finish(writing.read(self.store, fh, size, offset)))
@@ -102,7 +117,7 @@ class Calls:
     def read(self, path: str) -> bytes:
         fh = self.open_file(path)
         try:
-            return self.read_at(fh)
+            return self.read_at(fh, os.fstat(self.store.files.handle(fh).file.fd).st_size + 1)
         finally:
             self.release(fh)
 
@@ -120,6 +135,28 @@ class Calls:
 
     def set(self, path: str, **wanted: int) -> None:
         attributes.setattr(self.store, self.find(path), attributes.Wanted(**wanted), ME)
+
+    def replicate(self, path: str, root: str) -> int:
+        return replicating.want(self.store, self.find(path), replicating.target(self.store, root), ME)
+
+    def drop(self, path: str, root: str, *, force_last: bool = False) -> Dropped:
+        chosen = replicating.named(self.store, root)
+        dropped = dropping.drop(
+            self.store, self.find(path), chosen, force_last=force_last, owner=ME, report=lambda count: None
+        )
+        return finish(dropped)
+
+    def drain(self, root: str, *to: str) -> bool:
+        chosen = replicating.named(self.store, root)
+        return draining.begin(self.store, chosen, [replicating.named(self.store, each) for each in to], ME)
+
+    def stop_draining(self, root: str) -> bool:
+        return draining.stop(self.store, replicating.named(self.store, root), ME)
+
+    def replicas(self, path: str) -> dict[str, str]:
+        """The states of a file's further copies, by root."""
+        found = self.store.index.replicas(self.find(path))
+        return {self.store.roots[root].name: record.state.name.lower() for root, record in found}
 
     def root_of(self, path: str) -> str:
         """The root where the bytes are."""

@@ -21,6 +21,8 @@ _SKIPPED: Final = ("--exclude=site-packages", "--exclude=dist-packages")
 
 NOREPLACE: Final = 1
 EXCHANGE: Final = 2
+UTIME_NOW: Final = (1 << 30) - 1
+UTIME_OMIT: Final = (1 << 30) - 2
 _AT_FDCWD: Final = -100
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -93,3 +95,21 @@ def renameat2(old: Path | str | bytes, new: Path | str | bytes, flags: int, *, d
     if _LIBC.renameat2(directory, os.fsencode(old), directory, os.fsencode(new), ctypes.c_uint(flags)) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), os.fspath(old), None, os.fspath(new))
+
+
+def set_times(path: bytes, atime_s: int, mtime_s: int) -> None:
+    """utimensat(2): seconds, `UTIME_NOW` or `UTIME_OMIT` for each time, which the standard library does not offer."""
+    special = {UTIME_NOW, UTIME_OMIT}
+    parts = [part for time in (atime_s, mtime_s) for part in ((0, time) if time in special else (time, 0))]
+    _check(_LIBC.utimensat(_AT_FDCWD, path, (ctypes.c_long * 4)(*parts), 0))
+
+
+def allocate(fd: int, mode: int, offset: int, size: int) -> None:
+    """fallocate(2), without the C library's way round for file systems that cannot."""
+    _check(_LIBC.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(size)))
+
+
+def _check(answer: int) -> None:
+    if answer != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

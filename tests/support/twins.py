@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
 import stat
-import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from tests.support.tools import renameat2
+from tests.support.tools import allocate, renameat2, set_times
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,11 +55,10 @@ def act_as(user: User) -> Iterator[None]:
 
 
 class Side:
-    """One of the two directories, with its open handles."""
+    """One of the two directories, with its open handles; calls are made standing in it, with relative paths."""
 
     def __init__(self, top: Path) -> None:
         self._top = os.open(top, os.O_RDONLY | os.O_DIRECTORY)
-        self._path = os.fsencode(top)
         self._slots: list[int | None] = [None] * SLOTS
 
     def close(self) -> None:
@@ -69,82 +68,97 @@ class Side:
 
     def play(self, call: Call) -> object:
         """What the call answers: its value, or the name of its errno."""
-        with act_as(call.user):
+        with self._standing_here(), act_as(call.user):
             try:
                 return getattr(self, call.name)(*call.arguments)
             except OSError as error:
                 return errno.errorcode[error.errno or 0]
 
+    @contextlib.contextmanager
+    def _standing_here(self) -> Iterator[None]:
+        before = os.open(".", os.O_PATH)
+        os.fchdir(self._top)
+        try:
+            yield
+        finally:
+            os.fchdir(before)
+            os.close(before)
+
     # -- names ------------------------------------------------------------------------------------------------------
 
     def mkdir(self, path: bytes, mode: int) -> None:
-        os.mkdir(path, mode, dir_fd=self._top)
+        os.mkdir(path, mode)
 
     def mknod(self, path: bytes, mode: int) -> None:
-        os.mknod(path, mode, dir_fd=self._top)
+        os.mknod(path, mode)
 
     def symlink(self, target: bytes, path: bytes) -> None:
-        os.symlink(target, path, dir_fd=self._top)
+        os.symlink(target, path)
 
     def link(self, old: bytes, new: bytes) -> None:
-        os.link(old, new, src_dir_fd=self._top, dst_dir_fd=self._top, follow_symlinks=False)
+        os.link(old, new, follow_symlinks=False)
 
     def unlink(self, path: bytes) -> None:
-        os.unlink(path, dir_fd=self._top)
+        os.unlink(path)
 
     def rmdir(self, path: bytes) -> None:
-        os.rmdir(path, dir_fd=self._top)
+        os.rmdir(path)
 
     def rename(self, old: bytes, new: bytes, flags: int) -> None:
-        renameat2(old, new, flags, directory=self._top)
+        renameat2(old, new, flags)
 
     def listdir(self, path: bytes) -> list[bytes]:
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._top)
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             return sorted(os.fsencode(name) for name in os.listdir(fd))
         finally:
             os.close(fd)
 
     def readlink(self, path: bytes) -> bytes:
-        return os.readlink(path, dir_fd=self._top)
+        return os.readlink(path)
 
-    # -- attributes -------------------------------------------------------------------------------------------------
+    # -- attributes: of a path, or of the open handle in a slot --------------------------------------------------------
 
-    def stat(self, path: bytes, follow: bool) -> tuple[object, ...]:
-        return _facts(os.stat(path, dir_fd=self._top, follow_symlinks=follow))
+    def stat(self, path: bytes | int, follow: bool = True) -> tuple[object, ...]:
+        return _facts(os.stat(self._at(path), follow_symlinks=follow))
 
     def access(self, path: bytes, mode: int) -> bool:
-        return os.access(path, mode, dir_fd=self._top, effective_ids=True)
+        return os.access(path, mode, effective_ids=True)
 
-    def chmod(self, path: bytes, mode: int) -> None:
-        os.chmod(path, mode, dir_fd=self._top)
+    def chmod(self, path: bytes | int, mode: int) -> None:
+        os.chmod(self._at(path), mode)
 
-    def chown(self, path: bytes, uid: int, gid: int, follow: bool) -> None:
-        os.chown(path, uid, gid, dir_fd=self._top, follow_symlinks=follow)
+    def chown(self, path: bytes | int, uid: int, gid: int, follow: bool = True) -> None:
+        os.chown(self._at(path), uid, gid, follow_symlinks=follow)
 
-    def utime(self, path: bytes, atime_ns: int, mtime_ns: int) -> None:
-        os.utime(path, ns=(atime_ns, mtime_ns), dir_fd=self._top)
+    def utime(self, path: bytes | int, atime_ns: int, mtime_ns: int, follow: bool = True) -> None:
+        os.utime(self._at(path), ns=(atime_ns, mtime_ns), follow_symlinks=follow)
 
-    def touch(self, path: bytes) -> None:
-        os.utime(path, dir_fd=self._top)
+    def touch(self, path: bytes | int) -> None:
+        os.utime(self._at(path))
 
-    def truncate(self, path: bytes, size: int) -> None:
-        os.truncate(self._path + b"/" + path, size)
+    def touch_parts(self, path: bytes, atime: int, mtime: int) -> None:
+        """Set each time to the one given, or to now, or leave it (`UTIME_NOW`, `UTIME_OMIT`)."""
+        set_times(path, atime, mtime)
 
-    def setxattr(self, path: bytes, name: str, value: bytes, flags: int) -> None:
-        os.setxattr(self._path + b"/" + path, name, value, flags)
+    def truncate(self, path: bytes | int, size: int) -> None:
+        os.truncate(self._at(path), size)
 
-    def getxattr(self, path: bytes, name: str) -> bytes:
-        return os.getxattr(self._path + b"/" + path, name)
+    def setxattr(self, path: bytes | int, name: str, value: bytes, flags: int, follow: bool = True) -> None:
+        os.setxattr(self._at(path), name, value, flags, follow_symlinks=follow)
 
-    def removexattr(self, path: bytes, name: str) -> None:
-        os.removexattr(self._path + b"/" + path, name)
+    def getxattr(self, path: bytes | int, name: str, follow: bool = True) -> bytes:
+        return os.getxattr(self._at(path), name, follow_symlinks=follow)
 
-    def listxattr(self, path: bytes) -> list[str]:
-        return sorted(name for name in os.listxattr(self._path + b"/" + path) if name != "user.fusestore")
+    def removexattr(self, path: bytes | int, name: str, follow: bool = True) -> None:
+        os.removexattr(self._at(path), name, follow_symlinks=follow)
+
+    def listxattr(self, path: bytes | int, follow: bool = True) -> list[str]:
+        names = os.listxattr(self._at(path), follow_symlinks=follow)
+        return sorted(name for name in names if name != "user.fusestore")
 
     def write_file(self, path: bytes, data: bytes) -> None:
-        fd = os.open(path, os.O_WRONLY, dir_fd=self._top)
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
         try:
             os.write(fd, data)
         finally:
@@ -154,7 +168,7 @@ class Side:
 
     def open_slot(self, slot: int, path: bytes, flags: int, mode: int) -> None:
         self.close_slot(slot)
-        self._slots[slot] = os.open(path, flags | os.O_NONBLOCK, mode, dir_fd=self._top)
+        self._slots[slot] = os.open(path, flags | os.O_NONBLOCK, mode)
 
     def close_slot(self, slot: int) -> None:
         fd, self._slots[slot] = self._slots[slot], None
@@ -173,17 +187,39 @@ class Side:
     def seek_slot(self, slot: int, offset: int, whence: int) -> int:
         return os.lseek(self._fd(slot), offset, whence)
 
-    def truncate_slot(self, slot: int, size: int) -> None:
-        os.ftruncate(self._fd(slot), size)
-
-    def chmod_slot(self, slot: int, mode: int) -> None:
-        os.fchmod(self._fd(slot), mode)
-
-    def stat_slot(self, slot: int) -> tuple[object, ...]:
-        return _facts(os.fstat(self._fd(slot)))
-
     def sync_slot(self, slot: int) -> None:
         os.fsync(self._fd(slot))
+
+    def allocate_slot(self, slot: int, mode: int, offset: int, size: int) -> None:
+        allocate(self._fd(slot), mode, offset, size)
+
+    def reserve_slot(self, slot: int, offset: int, size: int) -> None:
+        os.posix_fallocate(self._fd(slot), offset, size)
+
+    def copy_slot(self, slot: int, to_slot: int, size: int, offset: int, to_offset: int) -> int:
+        return os.copy_file_range(self._fd(slot), self._fd(to_slot), size, offset, to_offset)
+
+    def map_slot(self, slot: int, offset: int, data: bytes) -> bytes:
+        """Write into a shared map, and return what it held there before."""
+        with mmap.mmap(self._fd(slot), 0) as view:
+            before = view[offset : offset + len(data)]
+            view[offset : offset + len(data)] = data
+            return before
+
+    def link_slot(self, slot: int, path: bytes) -> None:
+        os.link(b"/proc/self/fd/%d" % self._fd(slot), path, follow_symlinks=True)
+
+    def reopen_slot(self, slot: int, flags: int) -> None:
+        os.close(os.open(b"/proc/self/fd/%d" % self._fd(slot), flags))
+
+    def list_slot(self, slot: int) -> list[bytes]:
+        return sorted(os.fsencode(name) for name in os.listdir(self._fd(slot)))
+
+    def open_in_slot(self, slot: int, name: bytes, flags: int, mode: int) -> None:
+        os.close(os.open(name, flags, mode, dir_fd=self._fd(slot)))
+
+    def _at(self, place: bytes | int) -> bytes | int:
+        return self._fd(place) if isinstance(place, int) else place
 
     def _fd(self, slot: int) -> int:
         fd = self._slots[slot]
@@ -195,49 +231,3 @@ class Side:
 def _facts(status: os.stat_result) -> tuple[object, ...]:
     size = status.st_size if not stat.S_ISDIR(status.st_mode) else None
     return oct(status.st_mode), status.st_uid, status.st_gid, status.st_nlink, size, status.st_rdev
-
-
-class Times(NamedTuple):
-    """The times of one object."""
-
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-TICK_S: Final = 0.02  # file systems stamp with the kernel's clock tick, up to 10 ms
-
-
-def changed_times(top: Path, call: Call) -> tuple[object, dict[str, str]]:
-    """What a call answers, and which times it changes of whatever lies below `top`: "a", "m", "c", by path.
-
-    Of atimes, those of regular files only: looking changes the others.
-    """
-    side = Side(top)
-    try:
-        time.sleep(TICK_S)
-        before = _times(top)
-        time.sleep(TICK_S)
-        answer = side.play(call)
-        after = _times(top)
-    finally:
-        side.close()
-    changed = {}
-    for path in before.keys() & after.keys():
-        letters = "".join(
-            letter for letter, one, two in zip("amc", before[path], after[path], strict=True) if one != two
-        )
-        if letters:
-            changed[path] = letters
-    return answer, changed
-
-
-def _times(top: Path) -> dict[str, Times]:
-    found = {}
-    for directory, names, files in os.walk(top):
-        for name in (".", *names, *files):
-            status = os.lstat(os.path.join(directory, name))
-            key = os.path.normpath(os.path.join(os.path.relpath(directory, top), name))
-            atime_ns = status.st_atime_ns if stat.S_ISREG(status.st_mode) else 0
-            found[key] = Times(atime_ns, status.st_mtime_ns, status.st_ctime_ns)
-    return found

@@ -49,7 +49,8 @@ def test_a_new_store_has_the_defaults_and_one_root(store: Path) -> None:
     )
     assert (found.mount.allow_other, found.mount.writeback) == (False, False)
     assert (found.socket, found.socket_mode) == (store / "control.sock", 0o600)
-    assert (found.hash.algorithm, found.events.keep, found.moves.workers) == ("blake3", 1_000_000, 2)
+    assert (found.hash.algorithm, found.events.keep, found.moves.workers) == ("blake3", 1_000_000, 8)
+    assert found.moves.per_pair == 2
     assert found.index.commit_s == 1.0
 
 
@@ -90,11 +91,14 @@ def test_every_key_can_be_set(store: Path) -> None:
     [
         ('mount.allow_other = "yes"', 'mount.allow_other: expected true or false, found "yes"'),
         ("mount = 3", "mount: expected a table, found 3"),
-        ("mount.alow_other = true", "mount.alow_other: unknown key, expected one of allow_other, writeback"),
-        ("colour = 1", "colour: unknown key, expected one of mount, control, hash, index, events, moves, roots"),
+        ("mount.alow_other = true", "mount.alow_other: unknown key, expected one of allow_other, writeback, prefer"),
+        ('mount.prefer = "main"', 'mount.prefer: expected names of roots, such as ["fast", "big"], found "main"'),
+        ('mount.prefer = ["nowhere"]', 'mount.prefer: expected names out of uploads, downloads, found "nowhere"'),
+        ("colour = 1", "colour: unknown key, expected one of mount, control, hash, index, events, moves, scrub, roots"),
         ('control.mode = "rw"', 'control.mode: expected an octal mode in quotes, such as "0600", found "rw"'),
         ("control.mode = 0o600", 'control.mode: expected an octal mode in quotes, such as "0600", found 384'),
         ('hash.algorithm = "md5"', 'hash.algorithm: expected "blake3" or "sha256", found "md5"'),
+        ("scrub.rate = -1", "scrub.rate: expected a number of bytes a second, 0 for no limit, found -1"),
         ("events.keep = 0", "events.keep: expected a number of events, 1 or more, found 0"),
         ("moves.workers = true", "moves.workers: expected a whole number from 1 to 64, found true"),
         ("index.commit_s = 0", "index.commit_s: expected a number of seconds above 0 and up to 60, found 0"),
@@ -114,7 +118,15 @@ def test_every_key_can_be_set(store: Path) -> None:
             '[roots.a]\npath = "/x"\noutside = "some"',
             'roots.a.outside: expected "none", "readers" or "writers", found "some"',
         ),
-        ('[roots.a]\npath = "/x"\nro = true', "roots.a.ro: unknown key, expected one of path, outside, read_only"),
+        (
+            '[roots.a]\npath = "/x"\nro = true',
+            "roots.a.ro: unknown key, expected one of path, outside, read_only, copies, trash_s, trash_removed",
+        ),
+        ('[roots.a]\npath = "/x"\ncopies = 0', "roots.a.copies: expected a whole number from 1 to 16, found 0"),
+        (
+            '[roots.a]\npath = "/x"\ntrash_s = -1',
+            "roots.a.trash_s: expected a number of seconds, 0 for no trash, found -1",
+        ),
     ],
 )
 def test_a_mistake_is_named_in_one_line(store: Path, text: str, message: str) -> None:

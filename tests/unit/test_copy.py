@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import random
 import socket
 import stat
+import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -14,9 +17,13 @@ import pytest
 from blake3 import blake3
 
 from fusestore.model import RootNo
+from fusestore.roots import copy
+from fusestore.roots.ahead import ahead
 from fusestore.roots.copy import CopyResult, copy_attributes, copy_file, copy_object, verify_file
+from fusestore.roots.hashing import hash_fd
 from tests.support import disks
 from tests.support.disks import can_loop, loop_disk
+from tests.support.tools import failing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +50,15 @@ class Way:
             return copy_file(source, self.to_fd, b"staged", root=RootNo(7), algorithm="blake3", progress=progress)
         finally:
             os.close(source)
+
+
+@contextlib.contextmanager
+def directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 @pytest.fixture
@@ -123,6 +139,18 @@ def test_owner_mode_times_and_xattrs_travel_but_not_who_the_source_was(way: Way)
     assert os.getxattr(copy, "user.colour") == b"\x00red"
 
 
+def test_our_own_reading_leaves_the_access_times_of_source_and_copy(way: Way) -> None:
+    source, copy = way.source / "file", way.target / "staged"
+    source.write_bytes(b"content")
+    os.utime(source, ns=(1_500_000_000_000_000_000, 1_600_000_000_000_000_000))  # a read by a program would renew it
+    result = way.copy()
+    os.sync()
+    assert verify_file(way.to_fd, b"staged", 7, result.digest, "blake3")
+    with source.open("rb") as file:
+        assert hash_fd(file.fileno(), "blake3") == result.digest
+    assert {source.stat().st_atime_ns, copy.stat().st_atime_ns} == {1_500_000_000_000_000_000}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give rights up")
 def test_without_privileges_anothers_file_arrives_as_ours_without_its_set_id_bits(way: Way) -> None:
     (way.source / "file").write_bytes(b"content")
@@ -168,10 +196,11 @@ def test_a_copy_that_is_broken_off_leaves_nothing(way: Way) -> None:
 
 def test_a_source_that_is_cut_short_meanwhile_ends_where_it_ends(way: Way) -> None:
     source = way.source / "file"
-    source.write_bytes(b"x" * 3 * MIB)
+    source.write_bytes(b"x" * 9 * MIB)
     result = way.copy(progress=lambda done: os.truncate(source, MIB + 5))
-    assert (result.size, result.digest) == (MIB + 5, blake3(b"x" * (MIB + 5)).digest())
-    assert (way.target / "staged").stat().st_size == MIB + 5
+    assert MIB + 5 <= result.size <= 9 * MIB  # some is read ahead
+    assert result.digest == blake3(b"x" * result.size).digest()
+    assert (way.target / "staged").stat().st_size == result.size
 
 
 @pytest.mark.skipif(not can_loop("ext4"), reason="loop disks need root")
@@ -219,3 +248,65 @@ def test_a_directory_gets_the_attributes_of_another(way: Way) -> None:
     now = (way.target / "to").stat()
     assert (stat.S_IMODE(now.st_mode), now.st_atime_ns, now.st_mtime_ns) == (0o2751, 7, 8)
     assert os.listxattr(way.target / "to") == ["user.colour"]
+
+
+@pytest.mark.parametrize("holes", [False, True])
+def test_a_huge_file_is_written_out_on_the_way_and_arrives_whole(
+    way: Way, monkeypatch: pytest.MonkeyPatch, holes: bool
+) -> None:
+    monkeypatch.setattr(copy, "HUGE_BYTES", 4 * MIB)
+    monkeypatch.setattr(copy, "_WINDOW_BYTES", MIB)
+    content = bytearray(random.Random(5).randbytes(9 * MIB + 777))
+    if holes:
+        content[2 * MIB : 6 * MIB] = bytes(4 * MIB)
+    with (way.source / "file").open("wb") as file:
+        file.write(content[: 2 * MIB])
+        file.seek((6 if holes else 2) * MIB)
+        file.write(content[file.tell() :])
+    result = way.copy()
+    assert (way.target / "staged").read_bytes() == content
+    assert result.digest == blake3(content).digest()
+    os.sync()
+    assert verify_file(way.to_fd, b"staged", len(content), result.digest, "blake3")
+
+
+@pytest.mark.skipif(not can_loop("ext4"), reason="loop disks need root")
+def test_what_does_not_fit_is_refused_before_a_byte_is_copied(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(20 * MIB))
+    progress: list[int] = []
+    with loop_disk("ext4", 16) as small, directory(tmp_path) as here, directory(small) as there:
+        with failing(errno.ENOSPC):
+            Way(tmp_path, small, here, there).copy(progress=progress.append)
+        assert os.listdir(small) == ["lost+found"]
+    assert progress == []
+
+
+@pytest.mark.skipif(not can_loop("xfs"), reason="loop disks need root")
+def test_on_a_disk_that_can_share_bytes_a_copy_takes_no_room(tmp_path: Path) -> None:
+    content = random.Random(6).randbytes(30 * MIB)
+    with loop_disk("xfs", 300) as disk, directory(disk) as there:
+        (disk / "file").write_bytes(content)
+        os.sync()
+        before = os.statvfs(disk).f_bfree
+        result = Way(disk, disk, there, there).copy()
+        os.sync()
+        after = os.statvfs(disk).f_bfree
+        assert (disk / "staged").read_bytes() == content
+        assert verify_file(there, b"staged", len(content), result.digest, "blake3")
+        assert (before - after) * os.statvfs(disk).f_frsize < 2 * MIB
+    assert result.digest == blake3(content).digest()
+
+
+def test_reading_ahead_gives_the_same_items_and_the_same_trouble() -> None:
+    assert list(ahead(iter(range(20)))) == list(range(20))
+
+    def failing_at_three() -> Iterator[int]:
+        yield from (1, 2)
+        raise OSError(errno.EIO, "gone")
+
+    with failing(errno.EIO):
+        list(ahead(failing_at_three()))
+    running = ahead(iter(range(1000)))
+    assert next(running) == 0
+    running.close()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")] == []

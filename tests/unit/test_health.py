@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from fusestore.config import RootConfig
-from fusestore.errors import RootOffline
+from fusestore.errors import RootOffline, RootUnavailable
 from fusestore.model import Layout, Outside, RootNo
 from fusestore.roots.health import probe
 from fusestore.roots.local import LocalRoot
@@ -60,6 +60,33 @@ def test_looking_at_a_root_changes_nothing(root: LocalRoot) -> None:
     assert not root.online
     with pytest.raises(RootOffline):
         root.stat(root.top, b"file")
+
+
+def test_a_root_whose_disk_was_given_back_is_taken_up_again_under_the_same_numbers(root: LocalRoot) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    top, incoming = root.top, root.incoming()
+    root.detach()
+    for fd in (top, incoming):
+        with pytest.raises(NotADirectoryError):
+            os.stat("x", dir_fd=fd)
+    assert probe(root) == ""
+    root.reopen()
+    assert (root.top, root.incoming()) == (top, incoming)
+    assert os.path.samestat(os.fstat(top), root.path.stat())
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+
+
+def test_a_root_that_somebody_else_took_meanwhile_is_not_taken_up(root: LocalRoot) -> None:
+    root.detach()
+    other = LocalRoot.attach(
+        RootNo(1), RootConfig("hot", root.path, Outside.WRITERS), Layout.TREE, uuid4().bytes, create=False, take=True
+    )
+    with pytest.raises(RootUnavailable, match="in use"):
+        root.reopen()
+    other.close()
+    with pytest.raises(RootUnavailable, match="another store"):
+        root.reopen()
+    assert not root.online
 
 
 def test_another_directory_under_the_path_is_offline(root: LocalRoot) -> None:

@@ -10,7 +10,21 @@ from fusestore.core.intents import Attributes, Writing
 from fusestore.index.batch import Batch
 from fusestore.index.check import check
 from fusestore.index.store import Index
-from fusestore.model import RESOURCES, InodeNo, JournalEntry, Move, MoveNo, MoveState, Spot, Stamp
+from fusestore.model import (
+    RESOURCES,
+    InodeNo,
+    JournalEntry,
+    Layout,
+    Move,
+    MoveNo,
+    MoveState,
+    Replica,
+    ReplicaState,
+    RootNo,
+    RootRecord,
+    Spot,
+    Stamp,
+)
 from tests.support.indexes import COLD, DIRECTORY, MAIN, create, furnish, inode, remove, spot, witnesses
 
 if TYPE_CHECKING:
@@ -186,14 +200,49 @@ def test_dropping_an_inode_takes_everything_of_it_along_but_its_history(index: I
     batch.skeleton(number, spot(b"d", root=COLD))
     batch.writing(number, Writing(number, 1))
     batch.vanish(number, 77)
+    batch.due(COLD, number)
+    batch.due(RootNo(0), number)
     batch.journal(made.id, JournalEntry(1, "rename", "done"))
     index.apply(batch)
     before = index.counts()
     remove(index, b"d")
     after = index.counts()
-    for table in ("xattrs", "stamps", "placements", "occupants", "skeletons", "intents", "vanished", "vanishings"):
+    taken = ("xattrs", "stamps", "placements", "occupants", "skeletons", "intents", "vanished", "vanishings", "due")
+    for table in taken:
         assert before[table] > after[table] == 0, table
     assert [entry.command for entry in index.journal(made.id)] == ["rename"]
+
+
+def test_a_new_version_makes_current_replicas_stale_and_due(index: Index) -> None:
+    file = create(index, b"a")
+    other = RootNo(3)
+    batch = Batch()
+    batch.root(RootRecord(other, "other", b"o" * 16, Layout.TREE, RESOURCES))
+    batch.replica(file.number, COLD, Replica(ReplicaState.CURRENT, version=file.version))
+    batch.replica(file.number, other, Replica(ReplicaState.WANTED))
+    index.apply(batch)
+    assert index.due_roots() == [other]
+    file.version += 1
+    batch = Batch()
+    batch.put_inode(file)
+    index.apply(batch)
+    states = [(root, replica.state) for root, replica in index.replicas(file.number)]
+    assert states == [(COLD, ReplicaState.STALE), (other, ReplicaState.WANTED)]
+    assert index.due_roots() == [COLD, other]
+    assert index.due(COLD, InodeNo(0), 10) == [file.number]
+    assert index.due(COLD, file.number, 10) == []
+    remove(index, b"a")
+    assert (index.counts()["replicas"], index.counts()["due"]) == (0, 0)
+
+
+def test_a_replica_recorded_with_a_new_version_is_as_it_was_said_to_be(index: Index) -> None:
+    file = create(index, b"a")
+    file.version += 1
+    batch = Batch()
+    batch.put_inode(file)
+    batch.replica(file.number, MAIN, Replica(ReplicaState.CURRENT, version=file.version))
+    index.apply(batch)
+    assert not index.is_due(MAIN, file.number)
 
 
 def test_a_name_and_a_spot_taken_over_in_one_batch_stay_with_the_new_owner(index: Index) -> None:

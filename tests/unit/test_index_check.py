@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from fusestore.core.intents import Create
 from fusestore.index import schema
@@ -13,7 +14,23 @@ from fusestore.index.batch import Batch
 from fusestore.index.check import check
 from fusestore.index.schema import TAG, u32, u64
 from fusestore.index.store import Index
-from fusestore.model import FIRST_INODE, RESOURCES, InodeNo, Move, MoveNo, MoveState, RootNo, Spot, Stamp
+from fusestore.model import (
+    FIRST_INODE,
+    RESOURCES,
+    Backing,
+    InodeNo,
+    Move,
+    MoveNo,
+    MoveState,
+    Outcome,
+    Replica,
+    ReplicaState,
+    RootNo,
+    Spot,
+    Stamp,
+    Trashed,
+    Verified,
+)
 from tests.support.indexes import COLD, DIRECTORY, MAIN, create, event, furnish, inode, spot, witnesses
 
 if TYPE_CHECKING:
@@ -40,6 +57,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
         batch.stamp(DIR_NO, Stamp(MAIN, 1))
         batch.move(Move(MoveNo(1), FILE_NO, b"", "main", "cold", b"", b"", 0, 0, 1))
         batch.vanish(SUB_NO, 9)
+        batch.replica(FILE_NO, COLD, Replica(ReplicaState.CURRENT, version=1))
+        batch.due(COLD, DIR_NO)
         opened.apply(batch)
         yield opened
         opened.close()
@@ -55,6 +74,23 @@ def row(table: int, key: bytes, value: bytes | None) -> Callable[[Batch], None]:
 def raw_inode(**fields: Any) -> Callable[[Batch], None]:
     plain: dict[str, Any] = {"hash": b"h" * 32, "hash_version": 1, "hash_algorithm": "blake3"}
     return row(schema.INODES, u64(FILE_NO), schema.INODE.pack(inode(FILE_NO, **(plain | fields))))
+
+
+def verified(outcome: Outcome = Outcome.SOUND) -> bytes:
+    return schema.VERIFICATION.pack(Verified(1, 1, MAIN, outcome))
+
+
+def trashed(**fields: Any) -> Trashed:
+    plain = Trashed(MAIN, b"7-a", FILE_NO, b"", b"a", Backing(MAIN, 9, 9), 7, 9, "moved")
+    return replace(plain, **fields)
+
+
+def in_trash(*all_of: Trashed) -> Callable[[Batch], None]:
+    def plant(batch: Batch) -> None:
+        for each in all_of:
+            batch.trash(each)
+
+    return plant
 
 
 def second_name_for_a_directory(batch: Batch) -> None:
@@ -139,6 +175,26 @@ BROKEN: list[tuple[str, Callable[[Batch], None]]] = [
     ("I13", row(schema.VANISHINGS, u64(8) + u64(SUB_NO), b"")),
     ("I14", row(schema.MOVES, u64(7), b"\x01\xc1")),
     ("I14", row(schema.PLACEMENTS, u64(FILE_NO), b"")),
+    ("I14", row(schema.REPLICAS, schema.replica_key(FILE_NO, COLD), b"\x01\xc1")),
+    ("I8", row(schema.REPLICAS, schema.replica_key(MISSING, COLD), schema.REPLICA.pack(Replica(ReplicaState.BAD)))),
+    ("I8", row(schema.DUE, schema.due_key(COLD, MISSING), b"")),
+    ("I8", row(schema.DUE, schema.due_key(9, DIR_NO), b"")),
+    ("I15", lambda batch: batch.replica(DIR_NO, COLD, Replica(ReplicaState.WANTED))),
+    ("I15", lambda batch: batch.replica(FILE_NO, MAIN, Replica(ReplicaState.BAD))),
+    ("I15", lambda batch: batch.replica(FILE_NO, COLD, Replica(ReplicaState.CURRENT, version=2))),
+    ("I15", row(schema.DUE, schema.due_key(COLD, FILE_NO), b"")),
+    ("I15", row(schema.DUE, schema.due_key(MAIN, FILE_NO), b"")),
+    ("I8", row(schema.TRASH, schema.trash_key(trashed(root=RootNo(9))), schema.TRASHED.pack(trashed(root=RootNo(9))))),
+    ("I14", row(schema.TRASH, u32(MAIN), b"\x01\xc1")),
+    ("I16", row(schema.TRASH, schema.trash_key(trashed(until_ns=8)), schema.TRASHED.pack(trashed()))),
+    ("I16", in_trash(trashed(), trashed(until_ns=8))),
+    ("I16", in_trash(trashed(backing=Backing(MAIN, 10_000 + FILE_NO, 1)))),
+    ("I8", row(schema.VERIFIED, u64(MISSING), verified())),
+    ("I8", row(schema.VERIFIED, schema.damaged_key(MISSING), b"")),
+    ("I14", row(schema.VERIFIED, u64(FILE_NO), b"\x01\xc1")),
+    ("I17", row(schema.VERIFIED, u64(DIR_NO), verified())),
+    ("I17", row(schema.VERIFIED, u64(FILE_NO), verified(Outcome.DAMAGED))),
+    ("I17", row(schema.VERIFIED, schema.damaged_key(FILE_NO), b"")),
 ]  # fmt: skip
 
 

@@ -87,14 +87,28 @@ def test_somebody_elses_lmdb_environment_is_refused_and_left_alone(made: Path, p
     assert (made / "data.mdb").read_bytes() == before
 
 
+def test_an_index_of_the_first_format_is_brought_up_with_what_it_holds(made: Path, place: Path) -> None:
+    index = Index.open(made, witnesses=place)
+    batch = Batch()
+    batch.rows[TAG[META] + schema.FORMAT_ROW] = b"1"
+    index.apply(batch)
+    before = list(index.scan(schema.INODES))
+    index.close()
+    index = Index.open(made, witnesses=place)
+    assert index.get(META, schema.FORMAT_ROW) == b"%d" % schema.FORMAT
+    assert list(index.scan(schema.INODES)) == before
+    assert list(check(index)) == []
+    index.close()
+
+
 def test_a_newer_format_is_refused_and_left_alone(made: Path, place: Path) -> None:
     index = Index.open(made, witnesses=place)
     batch = Batch()
-    batch.rows[TAG[META] + schema.FORMAT_ROW] = b"2"
+    batch.rows[TAG[META] + schema.FORMAT_ROW] = b"%d" % (schema.FORMAT + 1)
     index.apply(batch)
     index.close()
     before = (made / "data.mdb").read_bytes()
-    with pytest.raises(StoreError, match="format 2"):
+    with pytest.raises(StoreError, match=f"format {schema.FORMAT + 1}"):
         Index.open(made, witnesses=place)
     assert (made / "data.mdb").read_bytes() == before
 
@@ -139,6 +153,17 @@ def test_migration_steps_run_in_order_and_each_sees_what_the_last_one_wrote(made
         index.apply(batch)
     assert seen == [None, b"first"]
     assert index.get(META, schema.FORMAT_ROW) == b"3"
+    index.close()
+
+
+def test_an_index_of_the_format_before_opens_and_is_of_this_one_then(made: Path, place: Path) -> None:
+    index = Index.open(made, witnesses=place)
+    batch = Batch()
+    batch.rows[TAG[META] + schema.FORMAT_ROW] = b"1"
+    index.apply(batch)
+    index.close()
+    index = Index.open(made, witnesses=place)
+    assert index.get(META, schema.FORMAT_ROW) == b"2"
     index.close()
 
 

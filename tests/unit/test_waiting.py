@@ -62,7 +62,7 @@ async def test_it_sleeps_until_there_is_one(pipe: tuple[int, int], nursery: trio
 async def test_after_a_short_sleep_it_looks_for_what_comes_meanwhile(
     pipe: tuple[int, int], nursery: trio.Nursery
 ) -> None:
-    reading = Reading(LONG_NS, brisk_ns=LONG_NS, turn_ns=LONG_NS)
+    reading = Reading(LONG_NS, brisk_ns=LONG_NS, calm_ns=LONG_NS)
     await sleep_once(reading, pipe, nursery)
 
     def ask() -> None:
@@ -95,13 +95,39 @@ async def test_whoever_had_to_wait_for_the_right_to_read_does_not_look(
 
 
 async def test_taking_the_right_again_at_once_costs_no_round() -> None:
-    reading = Reading(0, turn_ns=LONG_NS)
+    reading = Reading(0, calm_ns=LONG_NS)
     async with reading:
         pass
     with trio.testing.assert_no_checkpoints():
         for _ in range(10):
             async with reading:
                 pass
+
+
+async def test_the_loop_has_its_turns_sooner_while_another_request_is_served(nursery: trio.Nursery) -> None:
+    """And no longer once it has been, or whoever served it is gone."""
+    reading = Reading(0, turn_ns=0, calm_ns=LONG_NS)
+    reply = trio.Event()
+
+    async def serve() -> None:
+        async with reading:
+            pass
+        await reply.wait()
+
+    async with reading:
+        pass
+    nursery.start_soon(serve)
+    await trio.testing.wait_all_tasks_blocked()
+    with trio.testing.assert_checkpoints():
+        async with reading:
+            pass
+    reply.set()
+    await trio.testing.wait_all_tasks_blocked()
+    async with reading:
+        pass
+    with trio.testing.assert_no_checkpoints():
+        async with reading:
+            pass
 
 
 async def test_it_ends_when_the_descriptor_is_to_be_closed(pipe: tuple[int, int], nursery: trio.Nursery) -> None:
@@ -145,7 +171,7 @@ async def test_only_one_task_reads_and_none_is_left_out(nursery: trio.Nursery) -
 async def test_a_task_that_is_cancelled_on_the_way_leaves_the_right_to_others(
     nursery: trio.Nursery, turn_ns: int
 ) -> None:
-    reading = Reading(0, turn_ns=turn_ns)
+    reading = Reading(0, turn_ns=turn_ns, calm_ns=turn_ns)
     release, served = trio.Event(), trio.Event()
     scope = trio.CancelScope()
 

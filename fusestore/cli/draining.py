@@ -1,0 +1,82 @@
+"""The verb that empties a root: drain."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from fusestore.cli.options import Json, Socket
+from fusestore.cli.output import print_json, print_table, size
+from fusestore.cli.progress import progress
+from fusestore.cli.target import connect
+from fusestore.errors import StartupError, UsageError
+
+
+def drain(
+    root: Annotated[str, typer.Argument(metavar="ROOT", help="The resource root that is to be empty.")],
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="ROOT", help="A root that may take its files.")
+    ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; change nothing.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End it; what has left stays where it is.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when it is empty, with progress.")] = False,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Empty a disk, so that it can be pulled.
+
+    Each file on it gets a verified copy on another root before the one here goes; no name changes. New files below its
+    directory go to other roots meanwhile. Returns when that is recorded; it goes on across restarts. Exit status 1
+    when --plan or --wait shows what cannot leave.
+    """
+    if plan + stop + wait > 1 or (stop and to):
+        raise UsageError("give one of --plan, --stop and --wait; --to goes not with --stop")
+    with connect(socket) as client, progress("draining") as report:
+        if stop:
+            done = client.call("roots.stop_drain", {"root": root})
+        elif plan:
+            done = client.call("roots.plan_drain", {"root": root, "to": to or []}, progress=report, timeout_s=None)
+        else:
+            data = {"root": root, "to": to or [], "wait": wait}
+            done = client.call("roots.drain", data, progress=report, timeout_s=None)
+    if json:
+        print_json(done)
+    elif stop:
+        print(f"{root} is an ordinary root again" if done["stopped"] else f"{root} was not being drained")
+    elif plan:
+        _show_plan(done)
+    else:
+        _show_drain(root, done, wait=wait)
+    held = done["held"] if plan else (done["drain"] or {}).get("held", []) if wait else []
+    if held or (wait and not (done["drain"] or {}).get("proof")):
+        raise StartupError(
+            f"{root} cannot be emptied until the reasons have passed" if held else f"{root} is not empty"
+        )
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    rows = [(each["root"], str(each["files"]), size(each["bytes"])) for each in plan["copies"]]
+    rows.append(("have a copy elsewhere", str(plan["ready_files"]), size(plan["ready_bytes"])))
+    rows.append(("cannot leave", str(plan["held_files"]), size(plan["held_bytes"])))
+    print_table(("TO", "FILES", "BYTES"), rows)
+    print(f"{plan['stays']} directories, symlinks and special files stay; the index knows them")
+    _show_held(plan["held"])
+
+
+def _show_drain(root: str, done: dict[str, Any], *, wait: bool) -> None:
+    drain = done["drain"]
+    if not wait:
+        print(
+            f"{root} is being drained"
+            + ("" if done["begun"] else " already")
+            + "; fusestore status shows how far it is"
+        )
+    elif drain is not None:
+        print(drain["proof"] or f"{drain['files_left']} files are left")
+        _show_held(drain["held"])
+
+
+def _show_held(held: list[dict[str, Any]]) -> None:
+    if held:
+        print_table(("PATH", "REASON"), [(each["path"], each["reason"]) for each in held])

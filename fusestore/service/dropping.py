@@ -1,0 +1,158 @@
+"""Giving one copy of a file up: a replica goes, or its place does and a replica becomes the place.
+
+The last good copy goes only by force. A copy is good when it reads back as it was recorded; whichever stays is read
+once more before another one goes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+import trio
+
+from fusestore.errors import FusestoreError, InUse, LastCopy, NotFound
+from fusestore.model import Operation, ReplicaState, State
+from fusestore.service import keeping, removing, replicas, succeeding, verifying, walking
+from fusestore.service.discarding import carry_out
+from fusestore.service.syncing import sync_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fusestore.core.ports import Driver
+    from fusestore.index.batch import Batch
+    from fusestore.model import Inode, InodeNo, Owner, RootNo
+    from fusestore.service.store import Store
+
+log = structlog.get_logger()
+
+
+class Dropped(NamedTuple):
+    """What came of it.
+
+    Attributes:
+        dropped: files that have one copy less.
+        removed: files that are gone, because that was their last good copy.
+        refused: why others were left alone, by path.
+    """
+
+    dropped: int
+    removed: int
+    refused: dict[bytes, str]
+
+
+async def drop(
+    store: Store, top: InodeNo, root: Driver, *, force_last: bool, owner: Owner, report: Callable[[int], None]
+) -> Dropped:
+    """Give up the copies on `root` of a file, or of every file below a directory.
+
+    Args:
+        report: called with the number of files looked at so far.
+
+    Raises:
+        NotFound, LastCopy, InUse, RootOffline, OSError: of a single file; below a directory such files are refused.
+    """
+    if not store.inode(top).is_dir:
+        removed = await drop_file(store, top, root, force_last=force_last, owner=owner)
+        return Dropped(not removed, removed, {})
+    counts = {False: 0, True: 0}
+    refused: dict[bytes, str] = {}
+    for position, inode in enumerate(walking.below(store, top), 1):
+        await trio.lowlevel.checkpoint()
+        report(position)
+        if not inode.is_regular or not has_copy(store, inode.number, root.number):
+            continue
+        try:
+            counts[await drop_file(store, inode.number, root, force_last=force_last, owner=owner)] += 1
+        except (OSError, FusestoreError) as error:
+            refused[store.path(inode.number) or b""] = str(error)
+    return Dropped(counts[False], counts[True], refused)
+
+
+def has_copy(store: Store, number: InodeNo, root: RootNo) -> bool:
+    """Whether a file's place or a replica of it, of whatever state, is on a root."""
+    return _is_placed(store, number, root) or store.index.replica(number, root) is not None
+
+
+def _is_placed(store: Store, number: InodeNo, root: RootNo) -> bool:
+    return any(spot.root == root for spot in store.placement.spots(number))
+
+
+async def drop_file(store: Store, number: InodeNo, root: Driver, *, force_last: bool, owner: Owner) -> bool:
+    """Give up a file's copy on `root`; returns whether the file went with it.
+
+    Raises:
+        NotFound: there is none; LastCopy; InUse: it is being written; RootOffline; OSError as the disks say.
+    """
+    inode = store.inode(number)
+    if store.index.replica(number, root.number) is not None:
+        if not force_last and not await _is_spare(store, inode, root.number):
+            raise LastCopy(root.name, store.path(number) or b"")
+        _drop_replica(store, store.inode(number), root, owner)
+        return False
+    if not _is_placed(store, number, root.number):
+        raise NotFound(f"no copy of it is on {root.name}")
+    if store.files.has_writer(number) or inode.state is State.WRITING:
+        raise InUse(store.path(number) or b"")
+    successor = await succeeding.good_replica(store, inode)
+    if successor is None:
+        if not force_last:
+            raise LastCopy(root.name, store.path(number) or b"")
+        _remove(store, store.inode(number), root, owner)
+        return True
+    driver = store.roots[successor]
+
+    def announce(batch: Batch, inode: Inode) -> None:
+        _tell(store, batch, inode, driver, root, owner)
+
+    if not _is_placed(store, number, root.number):
+        raise InUse(store.path(number) or b"")
+    discards = succeeding.succeed(store, number, successor, announce)
+    await sync_all(store, [driver])
+    carry_out(store, discards)
+    return False
+
+
+async def _is_spare(store: Store, inode: Inode, root: RootNo) -> bool:
+    """Whether a replica can go without taking the last good copy along; the file itself is read for that, too."""
+    record = store.index.replica(inode.number, root)
+    if record is None or record.state is not ReplicaState.CURRENT:
+        return True  # it does not count
+    try:
+        if await verifying.read_at_once(store, store.place(inode.number), record.algorithm) == record.digest:
+            return True
+    except (OSError, FusestoreError) as error:
+        log.debug("the place cannot be read", inode=inode.number, error=str(error))
+    return await succeeding.good_replica(store, inode, but=root) is not None
+
+
+def _drop_replica(store: Store, inode: Inode, root: Driver, owner: Owner) -> None:
+    batch = store.batch()
+    discards = replicas.give_up(store, batch, inode, root.number)
+    _tell(store, batch, inode, store.root_of(inode.number), root, owner)
+    store.index.apply(batch)
+    carry_out(store, discards)
+
+
+def _tell(store: Store, batch: Batch, inode: Inode, place: Driver | None, root: Driver, owner: Owner) -> None:
+    """Add to a batch that the copy on `root` is given up, and the file is at `place`."""
+    name, path = place.name if place is not None else "", store.path(inode.number)
+    store.event(batch, inode, Operation.UPDATE, "dropped", path=path, root=name, old_root=root.name, owner=owner)
+    store.journal(batch, inode, "drop", new=path or b"", old_root=root.name, new_root=name, owner=owner)
+    keeping.consider(store, batch, inode, store.placement.home(inode.number))
+
+
+def _remove(store: Store, inode: Inode, root: Driver, owner: Owner) -> None:
+    """The last good copy goes, and with it the file, as by rm.
+
+    Raises:
+        RootOffline; OSError as the disk says.
+    """
+    store.place(inode.number)  # an offline root refuses, before history speaks of it
+    batch = store.batch()
+    path = store.path(inode.number) or b""
+    store.journal(batch, inode, "drop", "forced: it was the last good copy", old=path, old_root=root.name, owner=owner)
+    store.index.apply(batch)
+    for parent, name in store.index.parents(inode.number):
+        removing.unlink(store, parent, name, owner)

@@ -1,0 +1,148 @@
+"""A store whose index is lost: rebuilt from its roots, everything is called, linked and known as before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.daemon import eventually
+from tests.support.manifests import disks, wait_until_noted
+from tests.support.objects import changes, facts, plant
+from tests.support.tools import library, tool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.daemon import Mounted
+    from tests.support.objects import Facts
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def everywhere(store: Mounted) -> list[Path]:
+    places = [
+        store.uploads,
+        store.downloads,
+        store.resources / "main",
+        *(store.resources / name for name in store.roots),
+    ]
+    return [place / "place" for place in places]
+
+
+def rebuilt(store: Mounted, *options: str) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(store.cli("rebuild", store.store, *options, "--json").out)
+    return answer
+
+
+def counts(answer: dict[str, Any], *names: str) -> dict[str, int]:
+    return {name: sum(root[name] for root in answer["roots"]) for name in names}
+
+
+def is_settled(mountpoint: Path) -> bool:
+    return all(known.xattrs.get("user.fusestore.state") != b"writing" for known in facts(mountpoint).values())
+
+
+@pytest.mark.parametrize("end", ["umount", "kill9"])
+def test_everything_is_known_as_before(travel: Mounted, end: str) -> None:
+    travel.allow_log("unclean|replay|recover|interrupted|leftover")
+    for place in everywhere(travel):
+        place.mkdir()
+        plant(place)
+    library(travel.uploads / "library")
+    (travel.uploads / "library").rename(travel.resources / "cold" / "library")
+    (travel.resources / "hot" / "place" / "again").rename(travel.resources / "cold" / "guest")
+    eventually(lambda: is_settled(travel.mountpoint), "nothing is being written any more")
+    wait_until_noted(travel)
+    before = facts(travel.mountpoint)
+    epoch, seq = (travel.json("status")["index"][name] for name in ("epoch", "last_seq"))
+    if end == "umount":
+        travel.umount()
+    else:
+        travel.kill9()
+        tool("fusermount3", "-u", travel.mountpoint)
+    shutil.rmtree(travel.store / "index")
+    answer = rebuilt(travel)
+    nothing = ("new", "conflicts", "recovered", "further_copies", "missing", "unseen")
+    assert counts(answer, *nothing) == dict.fromkeys(nothing, 0), answer["told"]
+    travel.cli("check", travel.store)
+    travel.mount()
+    assert changes(before, facts(travel.mountpoint)) == []
+    events = travel.json("status")["index"]
+    assert events["epoch"] > epoch
+    assert events["last_seq"] > seq
+    travel.cli("verify", travel.mountpoint, timeout_s=100)
+    assert (travel.uploads / "place" / "newest").write_bytes(b"new") == 3
+    assert (travel.uploads / "place" / "newest").stat().st_ino > max(known.inode for known in before.values())
+
+
+def test_what_was_on_its_way_arrives(travel: Mounted) -> None:
+    hot, cold = travel.resources / "hot", travel.resources / "cold"
+    library(hot / "library")
+    plant(hot / "library")
+    travel.wait("--all")
+    wait_until_noted(travel)
+    before = wherever(facts(hot / "library"))
+    (hot / "library").rename(cold / "library")
+    (hot / "library").mkdir()
+    (hot / "library" / "other").write_bytes(b"in the place of what has left")
+    travel.umount()  # in the middle of it
+    shutil.rmtree(travel.store / "index")
+    answer = rebuilt(travel)
+    assert answer["moves"] == 1, answer
+    remove_what_was_left(travel, answer)
+    travel.mount()
+    assert changes(before, wherever(facts(cold / "library"))) == []
+    travel.wait("--all")
+    assert changes(before, wherever(facts(cold / "library"))) == []
+    assert (hot / "library" / "other").read_bytes() == b"in the place of what has left"
+    disk = travel.roots["cold"].directory
+    assert (disk / "library" / "a" / "b" / "c" / "file").read_bytes() == b"deep"
+    assert sorted(os.listdir(travel.roots["hot"].directory / "library")) == ["other"]
+
+
+def remove_what_was_left(store: Mounted, answer: dict[str, Any]) -> None:
+    """Remove the old bytes of what had just arrived: nothing else is told of."""
+    for each in answer["told"]:
+        assert each["what"] == "further copy", answer["told"]
+        (disks(store)[each["root"]] / each["path"]).unlink()
+
+
+def wherever(known: dict[str, Facts]) -> dict[str, Facts]:
+    """The same without what changes on the way: the root, and the link counts of directories."""
+    return {
+        path: each._replace(
+            nlink=0 if stat.S_ISDIR(each.mode) else each.nlink,
+            xattrs={name: value for name, value in each.xattrs.items() if name != "user.fusestore.root"},
+        )
+        for path, each in known.items()
+    }
+
+
+def test_a_store_that_is_mounted_or_sound_is_refused(own: Mounted) -> None:
+    (own.uploads / "file").write_bytes(b"file")
+    number = (own.uploads / "file").stat().st_ino
+    assert "unmount" in own.cli("rebuild", own.store, code=4).err
+    own.umount()
+    assert "--replace" in own.cli("rebuild", own.store, code=4).err
+    said = own.cli("rebuild", own.store, "--replace").out
+    (kept,) = own.store.glob("index.old-*")
+    assert str(kept) in said
+    own.mount()
+    assert (own.uploads / "file").stat().st_ino == number
+
+
+def test_a_dry_run_says_what_would_be_found(own: Mounted) -> None:
+    (own.resources / "main" / "file").write_bytes(b"file")
+    own.umount()
+    shutil.rmtree(own.store / "index")
+    said = own.cli("rebuild", own.store, "--dry-run").out.splitlines()
+    assert said[0].split() == ["ROOT", "BY", "LABEL"]
+    assert ["main", "1"] in [line.split() for line in said]
+    assert said[-1] == "nothing was changed"
+    assert not (own.store / "index").exists()
+    own.cli("rebuild", own.store)

@@ -1,0 +1,124 @@
+"""The drainer as it runs beside the replicator: it needs no help, and does not go on when it is not wanted."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from fusestore.core.ports import Space
+from fusestore.model import Outside
+from fusestore.service import emptying, replicating
+from tests.support.byhand import by_hand, in_place
+from tests.support.opened import Opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from fusestore.core.ports import Driver
+
+pytestmark = pytest.mark.timeout(60)
+HOT = "resources/hot"
+
+
+@pytest.fixture
+def opened(devices: tuple[Path, Path]) -> Iterator[Opened]:
+    """hot/f0 to hot/f19, at rest; what the test itself does runs in trio."""
+    with by_hand():
+        opened = Opened(*devices, outside=Outside.NONE)
+        for number in range(20):
+            opened.write(f"{HOT}/f{number}", b"%d" % number * 100)
+        opened.settle()
+    try:
+        yield opened
+        with by_hand():
+            opened.check()
+            opened.close()
+    finally:
+        opened.remove()
+
+
+@contextlib.asynccontextmanager
+async def running(opened: Opened) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(opened.replicator.run)
+        nursery.start_soon(opened.drainer.run)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+def root(opened: Opened, name: str) -> Driver:
+    return replicating.named(opened.store, name)
+
+
+def places(opened: Opened) -> set[str]:
+    roots = [opened.store.root_of(opened.find(f"{HOT}/f{number}")) for number in range(20)]
+    return {root.name for root in roots if root is not None}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with trio.fail_after(200):
+        while True:
+            if condition():
+                return
+            await trio.sleep(0.01)
+
+
+def is_drained(opened: Opened) -> bool:
+    return bool(opened.store.drains[root(opened, "hot").number].finished_ns)
+
+
+def go(main: Callable[[], Awaitable[None]]) -> None:
+    with in_place():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_it_goes_on_by_itself_when_what_held_it_has_passed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold, hot = root(opened, "cold"), root(opened, "hot")
+
+    async def main() -> None:
+        async with running(opened):
+            with monkeypatch.context() as patch:
+                patch.setattr(cold, "space", lambda: Space(total=1 << 30, free=9, available=9, files=9, files_free=9))
+                opened.drain("hot", "cold")
+                await until(lambda: hot.number in opened.store.emptying and opened.store.emptying[hot.number].stuck)
+                assert set(opened.store.emptying[hot.number].held.values()) == {emptying.NO_ROOT}
+                assert places(opened) == {"hot"}
+            await until(lambda: is_drained(opened))
+            assert places(opened) == {"cold"}
+
+    go(main)
+
+
+def test_a_root_that_is_away_is_drained_when_it_is_back(opened: Opened) -> None:
+    hot = root(opened, "hot")
+    hot.online = False
+
+    async def main() -> None:
+        async with running(opened):
+            opened.drain("hot", "cold")
+            await trio.sleep(1000)
+            assert not is_drained(opened)
+            hot.online = True
+            await until(lambda: is_drained(opened))
+
+    go(main)
+
+
+def test_nothing_is_wanted_any_more_once_it_is_stopped(opened: Opened) -> None:
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened.drainer.run)  # and nobody makes copies
+            opened.drain("hot", "cold")
+            await until(lambda: opened.replicas(f"{HOT}/f19") == {"cold": "wanted"})
+            opened.stop_draining("hot")
+            await until(lambda: not opened.store.index.due_roots())
+            nursery.cancel_scope.cancel()
+        assert places(opened) == {"hot"}
+        assert [opened.replicas(f"{HOT}/f{number}") for number in range(20)] == [{}] * 20
+
+    go(main)

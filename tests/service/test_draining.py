@@ -1,0 +1,391 @@
+"""A root is emptied: each file gets a verified copy elsewhere before the one there goes, and no name changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fusestore.core.ports import Space
+from fusestore.errors import InvalidRequest, LastCopy, RootDrained, RootOffline
+from fusestore.model import ReplicaState
+from fusestore.service import describing, draining, dropping, emptying, remains, replicating
+from fusestore.service.emptying import OPEN_FOR_WRITING, Needs
+from tests.support.byhand import finish
+
+if TYPE_CHECKING:
+    from fusestore.core.ports import Driver
+    from tests.support.opened import Opened
+
+HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"
+
+
+def root(opened: Opened, name: str) -> Driver:
+    return replicating.named(opened.store, name)
+
+
+def state(opened: Opened, name: str = "hot") -> dict[str, object]:
+    known = describing.drain(opened.store, root(opened, name))
+    assert known is not None
+    return known
+
+
+def files_on(opened: Opened, name: str) -> list[str]:
+    return sorted(path for path, what in opened.on_disk(name).items() if isinstance(what, bytes))
+
+
+def furnish(opened: Opened) -> None:
+    """Files of every kind below hot, at rest."""
+    opened.mkdir(f"{HOT}/d")
+    for name in ("a", "d/b", "d/empty"):
+        opened.write(f"{HOT}/{name}", name.encode() if name != "d/empty" else b"")
+    opened.link(f"{HOT}/a", f"{HOT}/d/link")
+    opened.symlink(f"{HOT}/s", "a")
+    opened.write(f"{WARM}/w", b"kept on hot too")
+    opened.settle()
+    opened.replicate(f"{WARM}/w", "hot")
+    opened.rest()
+
+
+def test_every_file_leaves_and_nothing_that_a_program_sees_changes(opened: Opened) -> None:
+    furnish(opened)
+    before = opened.snapshot()
+    assert opened.drain("hot")
+    assert not opened.drain("hot")
+    assert state(opened)["state"] == "draining"
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+    assert str(state(opened)["proof"]).startswith("3 files are on other roots; no file is left")
+    assert files_on(opened, "hot") == []
+    assert opened.snapshot() == before
+    kinds = [event.kind for event in opened.store.index.events(0, 1000)]
+    assert [kind for kind in kinds if kind.startswith("drain")] == ["drain-started", "drain-done"]
+    opened.assert_at_home()
+
+
+def test_a_drained_disk_can_go_and_names_and_contents_go_on(opened: Opened) -> None:
+    furnish(opened)
+    opened.drain("hot")
+    opened.rest()
+    before = opened.snapshot()
+    gone = root(opened, "hot")
+    gone.online = False
+    opened.store.places.forget_root(gone)
+    assert opened.snapshot() == before
+    opened.rename(f"{HOT}/d/b", f"{HOT}/c")
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.write(f"{HOT}/d/empty", b"not any more")
+    opened.write(f"{HOT}/new", b"elsewhere")
+    opened.unlink(f"{HOT}/d/link")
+    opened.rest()
+    assert [opened.read(f"{HOT}/{name}") for name in ("c", "d/empty", "new")] == [b"d/b", b"not any more", b"elsewhere"]
+    assert opened.read(f"{COLD}/a") == b"a"
+    with pytest.raises(RootOffline):
+        opened.mkdir(f"{HOT}/e")
+    with pytest.raises(RootOffline):
+        opened.unlink(f"{HOT}/s")
+    gone.online = True
+    assert files_on(opened, "hot") == []
+
+
+def test_new_files_below_it_lie_on_another_root_at_once(opened: Opened) -> None:
+    opened.mkdir(f"{HOT}/d")
+    opened.drain("hot", "warm")
+    opened.write(f"{HOT}/d/new", b"new")
+    opened.settle()
+    assert files_on(opened, "hot") == []
+    assert [what for what in opened.on_disk("warm").values() if isinstance(what, bytes)] == [b"new"]
+    opened.rename(f"{HOT}/d/new", f"{HOT}/renamed")
+    assert not opened.store.index.has_open_moves()
+    opened.crash()
+    opened.open()
+    opened.rest()
+    assert opened.read(f"{HOT}/renamed") == b"new"
+    assert state(opened)["state"] == "drained"
+    opened.assert_at_home()
+
+
+def test_nothing_can_be_made_below_it_when_no_other_root_takes_files(opened: Opened) -> None:
+    opened.drain("hot", "warm")
+    root(opened, "warm").read_only = True
+    with pytest.raises(RootDrained) as caught:
+        opened.write(f"{HOT}/new", b"")
+    assert "drain --stop" in str(caught.value)
+    root(opened, "warm").read_only = False
+
+
+def test_it_is_refused_what_cannot_be_drained_or_drained_to(opened: Opened) -> None:
+    with pytest.raises(InvalidRequest, match="resource roots"):
+        opened.drain("uploads")
+    for to in ("hot", "uploads"):
+        with pytest.raises(InvalidRequest, match=to):
+            opened.drain("hot", to)
+    opened.drain("cold")
+    with pytest.raises(InvalidRequest, match="cold"):
+        opened.drain("hot", "cold")
+    opened.write(f"{HOT}/a", b"a")
+    with pytest.raises(RootDrained):
+        opened.replicate(f"{HOT}/a", "cold")
+
+
+def test_the_plan_says_what_then_happens_and_changes_nothing(opened: Opened) -> None:
+    furnish(opened)
+    opened.replicate(f"{HOT}/d/b", "warm")
+    opened.rest()
+    seq = opened.store.index.last_seq
+    hot = root(opened, "hot")
+    plan = finish(emptying.plan(opened.store, hot, ()))
+    assert opened.store.index.last_seq == seq
+    assert opened.store.drains == {}
+    names = {opened.store.roots[number].name: figures for number, figures in plan.targets.items()}
+    assert (plan.ready, plan.held, plan.stays) == ((2, 18), {}, 2)  # d/b, and the replica of w
+    assert sum(files for files, _ in names.values()) == 2
+    opened.drain("hot")
+    opened.rest()
+    went = {name: [0, 0] for name in names}
+    for path in ("a", "d/empty"):
+        inode = opened.stat(f"{HOT}/{path}")
+        (spot,) = opened.store.placement.spots(inode.number)
+        went[opened.store.roots[spot.root].name][0] += 1
+        went[opened.store.roots[spot.root].name][1] += inode.size
+    assert {name: tuple(figures) for name, figures in went.items()} == names
+
+
+def test_a_root_on_another_device_comes_first_and_to_limits_the_choice(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"a")
+    opened.settle()
+    hot, cold, warm = (root(opened, name) for name in ("hot", "cold", "warm"))
+    assert list(finish(emptying.plan(opened.store, hot, ())).targets) == [cold.number]
+    assert list(finish(emptying.plan(opened.store, hot, (warm.number,))).targets) == [warm.number]
+    opened.drain("hot", "warm")
+    opened.rest()
+    assert opened.store.root_of(opened.find(f"{HOT}/a")) is warm
+
+
+def test_without_room_it_waits_and_says_so_and_goes_on_when_there_is(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.write(f"{HOT}/a", b"a" * 100)
+    opened.settle()
+    cold, hot = root(opened, "cold"), root(opened, "hot")
+    with monkeypatch.context() as patch:
+        patch.setattr(cold, "space", lambda: Space(total=1 << 30, free=50, available=50, files=9, files_free=9))
+        held = finish(emptying.plan(opened.store, hot, (cold.number,)))
+        assert (held.targets, held.held) == ({}, {b"resources/hot/a": emptying.NO_ROOT})
+        opened.drain("hot", "cold")
+        opened.rest()
+        assert state(opened)["held"] == [{"path": f"{HOT}/a", "reason": emptying.NO_ROOT}]
+        assert files_on(opened, "hot") == ["a"]
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+
+
+def test_a_target_that_goes_away_is_replaced_by_another(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"a")
+    opened.settle()
+    cold, hot = root(opened, "cold"), root(opened, "hot")
+    opened.drain("hot")
+    number = opened.find(f"{HOT}/a")
+    opened.drainer.want(hot, [number], {number: set()})
+    assert opened.replicas(f"{HOT}/a") == {"cold": "wanted"}
+    cold.online = False
+    opened.rest()
+    cold.online = True
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+    place = opened.store.root_of(number)
+    assert place is not None
+    assert place.name in ("warm", "main")
+
+
+def test_a_target_that_refuses_a_file_is_replaced_by_another(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened.write(f"{HOT}/a", b"a")
+    opened.settle()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(root(opened, "cold"), "incoming", refuse)
+    opened.drain("hot")
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+    place = opened.store.root_of(opened.find(f"{HOT}/a"))
+    assert place is not None
+    assert place.name in ("warm", "main")
+
+
+def test_a_writer_delays_its_own_file_and_a_reader_none(opened: Opened) -> None:
+    for name in "abc":
+        opened.write(f"{HOT}/{name}", name.encode())
+    opened.settle()
+    writing = opened.open_file(f"{HOT}/a", write=True)
+    reading = opened.open_file(f"{HOT}/b")
+    opened.drain("hot")
+    opened.write_at(writing, b"longer", 0)
+    opened.rest()
+    assert files_on(opened, "hot") == ["a"]
+    assert state(opened)["held"] == [{"path": f"{HOT}/a", "reason": OPEN_FOR_WRITING}]
+    assert opened.read_at(reading, 10, 0) == b"b"
+    opened.release(writing)
+    opened.release(reading)
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+    assert opened.read(f"{HOT}/a") == b"longer"
+
+
+def test_what_is_not_in_the_index_is_adopted_first_and_what_cannot_be_is_named(shared: Opened) -> None:
+    shared.write(f"{HOT}/a", b"a")
+    shared.settle()
+    disk = shared.disks["hot"]
+    (disk / "sub").mkdir()
+    (disk / "sub" / "unseen").write_bytes(b"never listed")
+    (disk / ".fusestore" / "stranger").write_bytes(b"?")
+    shared.drain("hot")
+    shared.rest()
+    assert state(shared)["state"] == "drained"
+    assert "1 strange files in .fusestore" in str(state(shared)["proof"])
+    assert shared.read(f"{HOT}/sub/unseen") == b"never listed"
+    (disk / "a").write_bytes(b"in the place of what has left")
+    assert finish(remains.look_through(shared.store, root(shared, "hot"))).hidden == [b"resources/hot/a"]
+    (disk / "a").unlink()
+    (disk / ".fusestore" / "stranger").unlink()
+    (disk / "late").write_bytes(b"put there when it was empty")
+    shared.names(HOT)
+    assert state(shared)["state"] == "draining"
+    shared.rest()
+    assert state(shared)["state"] == "drained"
+    assert shared.read(f"{HOT}/late") == b"put there when it was empty"
+
+
+def test_a_file_of_the_same_name_on_the_disk_keeps_it_from_being_called_empty(shared: Opened) -> None:
+    shared.write(f"{HOT}/a", b"a")
+    shared.settle()
+    shared.drain("hot")
+    shared._empty(root(shared, "hot"))
+    shared.stop_draining("hot")
+    (shared.disks["hot"] / "a").write_bytes(b"somebody's")
+    shared.drain("hot")
+    shared.rest()
+    assert state(shared)["held"] == [{"path": f"{HOT}/a", "reason": emptying.HIDDEN}]
+    assert (shared.disks["hot"] / "a").read_bytes() == b"somebody's"
+    (shared.disks["hot"] / "a").unlink()
+    shared.rest()
+    assert state(shared)["state"] == "drained"
+
+
+def test_the_only_good_copy_never_leaves(opened: Opened) -> None:
+    """The file's place was damaged on its disk; the replica on the root that is drained is what is left of it."""
+    opened.write(f"{WARM}/w", b"precious")
+    opened.settle()
+    opened.replicate(f"{WARM}/w", "hot")
+    opened.rest()
+    (opened.disks["warm"] / "w").write_bytes(b"damaged!")
+    opened.drain("hot")
+    opened.rest()
+    assert state(opened)["held"] == [{"path": f"{WARM}/w", "reason": emptying.NOT_WHOLE}]
+    assert opened.replicas(f"{WARM}/w") == {"hot": "current"}
+    (opened.disks["warm"] / "w").write_bytes(b"precious")
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+
+
+def test_a_copy_that_went_bad_is_made_again_before_the_one_here_goes(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"precious")
+    opened.settle()
+    opened.replicate(f"{HOT}/a", "cold")
+    opened.rest()
+    cold, number = root(opened, "cold"), opened.find(f"{HOT}/a")
+    opened.path_aside(cold.number, number).write_bytes(b"damaged!")
+    opened.drain("hot")
+    hot = root(opened, "hot")
+    assert opened.drainer.want(hot, [number], {number: set()})[number].needs is Needs.NOTHING
+    with pytest.raises(LastCopy):
+        opened.drop(f"{HOT}/a", "hot")
+    record = opened.store.index.replica(number, cold.number)
+    assert record is not None
+    assert record.state is ReplicaState.BAD
+    opened.rest()
+    assert state(opened)["state"] == "drained"
+    assert opened.read(f"{HOT}/a") == b"precious"
+
+
+def test_copies_that_a_root_asks_for_are_kept_elsewhere(opened: Opened) -> None:
+    opened.close()
+    opened.ask_for_copies({"warm": 2})
+    opened.open()
+    opened.write(f"{WARM}/w", b"twice")
+    opened.settle()
+    opened.make_replicas()
+    (holder,) = opened.replicas(f"{WARM}/w")
+    opened.drain(holder)
+    opened.rest()
+    assert state(opened, holder)["state"] == "drained"
+    (other,) = opened.replicas(f"{WARM}/w")
+    assert other != holder
+    opened.assert_at_home()
+
+
+def test_moves_that_leave_it_go_on_and_those_to_it_wait(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"leaves")
+    opened.write(f"{WARM}/b", b"comes")
+    opened.write(f"{COLD}/c", b"comes too")
+    opened.settle()
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.drain("hot")
+    opened.rename(f"{WARM}/b", f"{HOT}/b")
+    opened.rename(f"{COLD}/c", f"{HOT}/c")
+    for _ in range(20):
+        opened.step()
+    waiting = opened.store.index.moves(open_only=True)
+    assert {move.reason for move in waiting} == {str(RootDrained("hot"))}
+    assert [opened.read(f"{HOT}/{name}") for name in "bc"] == [b"comes", b"comes too"]
+    opened.settle()
+    opened.empty()
+    assert state(opened)["state"] == "drained"
+    assert opened.stop_draining("hot")
+    opened.rest()
+    assert files_on(opened, "hot") == ["b", "c"]
+    opened.assert_at_home()
+
+
+def test_stopping_leaves_everything_where_it_is_and_wants_no_further_copies(opened: Opened) -> None:
+    for name in "ab":
+        opened.write(f"{HOT}/{name}", name.encode())
+    opened.settle()
+    opened.drain("hot")
+    hot, numbers = root(opened, "hot"), [opened.find(f"{HOT}/{name}") for name in "ab"]
+    opened.drainer.want(hot, numbers, {number: set() for number in numbers})
+    finish(opened.replicator.make(root(opened, "cold").number, numbers[:1]))
+    finish(opened.drainer.give_up(hot, iter(numbers[:1])))
+    assert opened.stop_draining("hot")
+    assert not opened.stop_draining("hot")
+    opened.drainer.withdraw(hot, numbers, {number: set() for number in numbers}, every=True)
+    opened.rest()
+    assert files_on(opened, "hot") == ["b"]
+    assert opened.store.root_of(numbers[0]) is root(opened, "cold")
+    assert opened.replicas(f"{HOT}/b") == {}
+    opened.write(f"{HOT}/c", b"c")
+    opened.settle()
+    assert files_on(opened, "hot") == ["b", "c"]
+
+
+def test_it_outlives_the_daemon(opened: Opened) -> None:
+    furnish(opened)
+    before = opened.snapshot()
+    opened.drain("hot", "cold")
+    opened.crash()
+    opened.open()
+    assert state(opened)["to"] == ["cold"]
+    opened.rest()
+    assert opened.snapshot() == before
+    opened.close()
+    opened.open()
+    assert state(opened)["state"] == "drained"
+    assert draining.takes(opened.store, root(opened, "hot")) is False
+    assert not any(
+        dropping.has_copy(opened.store, number, root(opened, "hot").number)
+        for _, number in opened.walk(HOT)
+        if opened.store.inode(number).is_regular
+    )
