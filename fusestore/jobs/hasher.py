@@ -92,7 +92,8 @@ class Hasher:
             took_s = trio.current_time() - began
             self._pause_s = min(max(PAUSE_S, SHARE * took_s), PAUSE_MAX_S)
             if self._put_off:
-                self._retry_at = min(self._retry_at, began + took_s + max(RETRY_S, SHARE * took_s))
+                pause_s = max(RETRY_S, SHARE * took_s if self._failing else 0)
+                self._retry_at = min(self._retry_at, began + took_s + pause_s)
 
     def retry(self) -> None:
         """Have the next round take what was put off."""

@@ -290,10 +290,11 @@ def _settle(
     new_path = store.join(parent, name)
     batch = store.batch(grows=key is None)  # what a disk has done already has to be recorded
     if key is not None and intent is not None:
-        if inode.is_dir or intent.source.root != intent.spot.root:
-            keep(store, batch, key, intent, home)
-        else:  # found again by listing the two directories
+        undone = store.placement.spot_in(intent.spot.root, old_parent, old_name)
+        if intent.source == undone and not inode.is_dir:  # found again by listing the two directories
             batch.settle(key)
+        else:
+            keep(store, batch, key, intent, home)
     discards = []
     sent = False
     if replaced is not None:

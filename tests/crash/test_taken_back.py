@@ -119,6 +119,15 @@ def test_a_directory_is_renamed_again(running: Opened) -> None:
     assert running.read(f"{HOT}/e/b") == b"inside"
 
 
+def test_what_came_back_under_a_third_name_does_not_get_its_first_one_back(running: Opened) -> None:
+    running.rename(f"{HOT}/a", f"{COLD}/b")
+    running.rename(f"{COLD}/b", f"{HOT}/c")
+    running.crash()
+    (running.disks["hot"] / "c").rename(running.disks["hot"] / "a")
+    running.open()
+    assert running.read(f"{HOT}/c") == (running.disks["hot"] / "c").read_bytes() == b"original"
+
+
 def test_an_intent_is_kept_only_until_its_disk_is_durable(running: Opened) -> None:
     running.rename(f"{HOT}/a", "uploads/a")
     assert kept(running) == 1

@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.compare import assert_same
 from tests.support.daemon import Mounted, Root, eventually, mounted
-from tests.support.disks import loop_disk
+from tests.support.disks import bytes_below, loop_disk
 from tests.support.tools import EXCHANGE, NOREPLACE, failing, library, renameat2, tool
 
 if TYPE_CHECKING:
@@ -44,12 +44,6 @@ def timed(call: Callable[[], object]) -> float:
     start = time.monotonic()
     call()
     return time.monotonic() - start
-
-
-def bytes_below(disk: Path) -> list[str]:
-    """Everything with content that a root's disk still holds, our marker left out."""
-    found = [p for p in disk.rglob("*") if not p.is_dir() or p.is_symlink()]
-    return sorted(str(p.relative_to(disk)) for p in found if p.name not in ("root.toml", "manifest"))
 
 
 def by_rename(old: Path, new: Path) -> None:

@@ -56,7 +56,7 @@ def test_everything_is_known_as_before(travel: Mounted, end: str) -> None:
     library(travel.uploads / "library")
     (travel.uploads / "library").rename(travel.resources / "cold" / "library")
     (travel.resources / "hot" / "place" / "again").rename(travel.resources / "cold" / "guest")
-    eventually(lambda: is_settled(travel.mountpoint), "nothing is being written any more")
+    eventually(lambda: is_settled(travel.mountpoint), "nothing is being written any more", 30)
     wait_until_noted(travel)
     before = facts(travel.mountpoint)
     epoch, seq = (travel.json("status")["index"][name] for name in ("epoch", "last_seq"))

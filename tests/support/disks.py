@@ -128,6 +128,13 @@ def fill(disk: Path) -> Path:
     return path
 
 
+def bytes_below(directory: Path) -> list[str]:
+    """Everything with content that a root's directory holds, its marker and manifest left out."""
+    found = [path for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()]
+    own = ("root.toml", "manifest", "manifest.new")
+    return sorted(str(path.relative_to(directory)) for path in found if path.name not in own)
+
+
 def run(*command: str) -> str:
     """Run one of the system's commands, which must succeed; returns what it said."""
     done = subprocess.run(
