@@ -80,6 +80,7 @@ class Moves(_Section, frozen=True):
 
     workers: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 8
     per_pair: Annotated[int, Meta(ge=1, le=64, description="a whole number from 1 to 64")] = 2
+    rate: Annotated[int, Meta(ge=0, description="a number of bytes a second, 0 for no limit")] = 0
 
 
 class Scrub(_Section, frozen=True):
@@ -174,6 +175,7 @@ _DEFAULT_TOML: Final = """\
 # [moves]
 # workers = 8                # moves carried at the same time
 # per_pair = 2               # of those, between the same two roots
+# rate = 0                   # bytes a second that moves and replicas may copy, all together; 0: no limit
 
 # [scrub]
 # every_days = 0             # how often everything is read again and compared with its hash; 0: only when asked

@@ -212,5 +212,5 @@ class Copyist:
         if isinstance(error, IndexFault):
             raise error
         reason = reason_of(error)
-        if reason != CHANGED and self._target.online:
+        if reason != CHANGED and self._target.online and not self._store.is_ending:
             replicas.hold_up(self._store, number, self._target.number, reason)

@@ -18,6 +18,7 @@ import trio
 from fusestore.errors import FusestoreError
 from fusestore.model import Outcome, ReplicaState, ScrubPass
 from fusestore.service import repairing, succeeding, verifying
+from fusestore.service.pace import Pace
 
 if TYPE_CHECKING:
     from fusestore.model import InodeNo
@@ -38,7 +39,7 @@ class Halted(FusestoreError):
     """Nobody wants this file to be read to its end any more."""
 
 
-class Pace:
+class Manners:
     """Holds a thread that reads to a rate, and lets requests go first.
 
     Args:
@@ -50,23 +51,21 @@ class Pace:
     """
 
     def __init__(self, rate: int) -> None:
-        self._rate = rate
-        self._free_at = 0.0
+        self._pace = Pace(rate)
         self.others: trio.CapacityLimiter | None = None
         self.stopped = False
 
     def __call__(self, count: int) -> None:
         """`count` bytes were read; returns when the next may be. Blocks."""
-        if self._rate:
-            self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
-        while not self.stopped:
-            wait_s = self._free_at - time.monotonic() if self._rate else 0.0
-            if self.others is not None and not self.others.available_tokens:
-                wait_s = max(wait_s, BUSY_S)
-            if wait_s <= 0:
-                return
-            time.sleep(min(wait_s, BUSY_S))
-        raise Halted
+        self._look()
+        self._pace.take(count, self._look)
+        while self.others is not None and not self.others.available_tokens:
+            time.sleep(BUSY_S)
+            self._look()
+
+    def _look(self) -> None:
+        if self.stopped:
+            raise Halted
 
 
 class Scrubber:
@@ -77,7 +76,7 @@ class Scrubber:
         self._pass = store.index.scrub_pass()
         self._wake = trio.Event()
         self._threads = trio.CapacityLimiter(1)
-        self._pace = Pace(0)
+        self._manners = Manners(0)
         self._halted = False
 
     @property
@@ -99,7 +98,7 @@ class Scrubber:
         scrub = ScrubPass(now_ns, root, rate, before_ns)
         self._save(scrub)
         self._pass = scrub
-        self._pace.stopped = True  # of the one before
+        self._manners.stopped = True  # of the one before
         self._wake.set()
 
     def stop(self) -> None:
@@ -107,12 +106,12 @@ class Scrubber:
         if self.is_running and self._pass is not None:
             self._pass.ended_ns = time.time_ns()
             self._save(self._pass)
-        self._pace.stopped = True
+        self._manners.stopped = True
 
     def halt(self) -> None:
         """The daemon ends: stop reading; the pass goes on at the next start."""
         self._halted = True
-        self._pace.stopped = True
+        self._manners.stopped = True
 
     def status(self) -> dict[str, Any]:
         """How far the last pass is."""
@@ -145,14 +144,14 @@ class Scrubber:
         index, scrub = self._store.index, self._pass
         if scrub is None or scrub.ended_ns:
             return
-        pace = self._pace = Pace(scrub.rate)
+        manners = self._manners = Manners(scrub.rate)
         while numbers := index.inodes_after(scrub.after, PAGE):
             for number in numbers:
                 if self._wants(scrub, number):
-                    await self._one(scrub, number, pace)
-                if not pace.stopped:
-                    await self._replicas(scrub, number, pace)
-                if pace.stopped:
+                    await self._one(scrub, number, manners)
+                if not manners.stopped:
+                    await self._replicas(scrub, number, manners)
+                if manners.stopped:
                     return
                 scrub.after = number
             self._save(scrub)
@@ -177,11 +176,11 @@ class Scrubber:
             return True  # there may be a good replica by now
         return verified.time_ns < scrub.before_ns
 
-    async def _one(self, scrub: ScrubPass, number: InodeNo, pace: Pace) -> None:
+    async def _one(self, scrub: ScrubPass, number: InodeNo, manners: Manners) -> None:
         """Read one file, and take down what that showed, and that the pass has come so far."""
         store = self._store
-        finding = await verifying.examine(store, store.inode(number), self._reader(pace))
-        if pace.stopped:
+        finding = await verifying.examine(store, store.inode(number), self._reader(manners))
+        if manners.stopped:
             return
         is_bad = finding.outcome in (Outcome.DAMAGED, Outcome.UNREADABLE)
         scrub.after = number
@@ -200,7 +199,7 @@ class Scrubber:
         else:
             await trio.lowlevel.checkpoint()
 
-    async def _replicas(self, scrub: ScrubPass, number: InodeNo, pace: Pace) -> None:
+    async def _replicas(self, scrub: ScrubPass, number: InodeNo, manners: Manners) -> None:
         """Read the replicas of a file that a pass concerns; those that are bad are made again."""
         store = self._store
         for root, record in store.index.replicas(number):
@@ -210,7 +209,7 @@ class Scrubber:
             if scrub.root not in ("", driver.name) or 0 < scrub.before_ns <= record.verified_ns:
                 continue
             try:
-                good = await succeeding.reread(store, inode, root, self._reader(pace))
+                good = await succeeding.reread(store, inode, root, self._reader(manners))
             except Halted:
                 return
             except FusestoreError as error:  # its root is away
@@ -219,10 +218,10 @@ class Scrubber:
             scrub.bad += not good
             scrub.read_bytes += record.size
 
-    def _reader(self, pace: Pace) -> Read:
+    def _reader(self, manners: Manners) -> Read:
         async def read(at: At, algorithm: str) -> bytes:
-            pace.others = self._store.threads[at.driver.number]
-            return await verifying.read_in(self._threads, at, algorithm, pace)
+            manners.others = self._store.threads[at.driver.number]
+            return await verifying.read_in(self._threads, at, algorithm, manners)
 
         return read
 

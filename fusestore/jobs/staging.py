@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import structlog
 import trio
 
-from fusestore.errors import FusestoreError
+from fusestore.errors import FusestoreError, Stopped
 from fusestore.roots import content, copy, syscalls
 
 if TYPE_CHECKING:
@@ -84,13 +84,40 @@ def _begin(store: Store, load: Load, progress: Progress, held: ExitStack) -> Cal
         return lambda: load
     source = driver.open(directory, name, write=False)
     held.callback(content.close, source)
-    return partial(_copy, load, source, incoming, store.config.hash.algorithm, progress)
+    return partial(_copy, store, load, source, incoming, progress)
 
 
-def _copy(load: Load, source: int, incoming: int, algorithm: str, progress: Progress) -> Load:
-    done = partial(progress, load)
-    made = copy.copy_file(source, incoming, load.staged, root=load.target.number, algorithm=algorithm, progress=done)
+def _copy(store: Store, load: Load, source: int, incoming: int, progress: Progress) -> Load:
+    made = copy.copy_file(
+        source,
+        incoming,
+        load.staged,
+        root=load.target.number,
+        algorithm=store.config.hash.algorithm,
+        progress=_paced(store, partial(progress, load)),
+    )
     return load._replace(digest=made.digest, size=made.size)
+
+
+def _paced(store: Store, progress: Callable[[int], None]) -> Callable[[int], None]:
+    """The same, but blocking for so long that nobody copies faster than the store's rate.
+
+    What it raises: as `progress`; Stopped: the daemon ends.
+    """
+    so_far = 0
+
+    def paced(size: int) -> None:
+        nonlocal so_far
+        look(size)
+        store.pace.take(size - so_far, partial(look, size))
+        so_far = size
+
+    def look(size: int) -> None:
+        if store.is_ending:
+            raise Stopped
+        progress(size)
+
+    return paced
 
 
 def _make(inode: Inode, target: Driver, incoming: int, staged: bytes) -> None:
@@ -112,15 +139,15 @@ async def verify(
     """Whether staged and synced copies read back from their disks as they were written; what has no content does.
 
     Args:
-        look: called in threads before each block; what it raises ends the reading.
+        look: called in threads after each block; what it raises ends the reading.
     """
     algorithm = store.config.hash.algorithm
 
     def begin(load: Load, _: ExitStack) -> Callable[[], bool]:
         if not load.digest:
             return lambda: True
-        incoming = load.target.incoming()
-        return partial(copy.verify_file, incoming, load.staged, load.size, load.digest, algorithm, look=look)
+        incoming, progress = load.target.incoming(), _paced(store, lambda _: look())
+        return partial(copy.verify_file, incoming, load.staged, load.size, load.digest, algorithm, progress=progress)
 
     return await _in_groups(store, loads, begin)
 

@@ -136,24 +136,24 @@ def renew_attributes(source: int, target: int) -> None:
 
 
 def verify_file(
-    incoming: int, name: bytes, size: int, digest: bytes, algorithm: str, *, look: Callable[[], None] | None = None
+    incoming: int, name: bytes, size: int, digest: bytes, algorithm: str, *, progress: Progress | None = None
 ) -> bool:
     """Read a file back from its disk rather than from memory, and say whether it holds what it should.
 
     The file must have been synced: the page cache lets go only of what is on the disk.
 
     Args:
-        look: called before each block is used; what it raises ends the reading.
+        progress: called with the number of bytes read so far; what it raises ends the reading.
     """
     hasher = Hasher(algorithm)
     blocks = blocks_from_disk(incoming, name, size)
     with contextlib.closing(ahead(blocks) if size > BLOCK_BYTES else blocks) as read:
         for block in read:
-            if look is not None:
-                look()
             hasher.update(block)
             if hasher.size > size:
                 return False
+            if progress is not None:
+                progress(hasher.size)
     return hasher.size == size and hasher.digest() == digest
 
 

@@ -35,6 +35,7 @@ from fusestore.model import (
 from fusestore.roots.hashing import tagged
 from fusestore.service.discarding import Condemned
 from fusestore.service.openfiles import InPassing, OpenFiles
+from fusestore.service.pace import Pace
 from fusestore.service.places import At, Places
 from fusestore.service.room import Reserved
 
@@ -106,6 +107,7 @@ class Store:
         self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
         self.running: dict[MoveNo, Move] = {}  # moves in somebody's hands, with counts ahead of those in the index
         self.is_ending = False  # copies on their way stop where they can
+        self.pace = Pace(config.moves.rate)  # of all copies together
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}

@@ -12,7 +12,7 @@ from blake3 import blake3
 from msgspec.structs import replace
 
 from fusestore.core.moves import MISMATCH
-from fusestore.jobs.scrubber import BUSY_S, LOOK_S, Halted, Pace, Scrubber
+from fusestore.jobs.scrubber import BUSY_S, LOOK_S, Halted, Manners, Scrubber
 from fusestore.model import MoveState, Outcome, ReplicaState
 from fusestore.service import describing, soundness, verifying
 from tests.support.byhand import Job, finish, run
@@ -210,10 +210,10 @@ def test_it_begins_by_itself_when_its_days_are_over(running: Opened) -> None:
 
 
 def test_it_reads_no_faster_than_its_rate_and_waits_while_all_threads_are_busy() -> None:
-    pace = Pace(rate=1 << 20)
+    read = Manners(rate=1 << 20)
     began = time.monotonic()
     for _ in range(4):
-        pace(64 << 10)
+        read(64 << 10)
     assert time.monotonic() - began >= 4 / 16
 
     class Others:
@@ -224,7 +224,7 @@ def test_it_reads_no_faster_than_its_rate_and_waits_while_all_threads_are_busy()
             self.asked += 1
             return int(self.asked > 2)
 
-    eager = Pace(rate=0)
+    eager = Manners(rate=0)
     eager.others = Others()  # type: ignore[assignment]
     began = time.monotonic()
     eager(1)
