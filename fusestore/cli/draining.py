@@ -16,7 +16,8 @@ from fusestore.errors import StartupError, UsageError
 def drain(
     root: Annotated[str, typer.Argument(metavar="ROOT", help="The resource root that is to be empty.")],
     to: Annotated[
-        list[str] | None, typer.Option("--to", metavar="ROOT", help="A root that may take its files.")
+        list[str] | None,
+        typer.Option("--to", metavar="ROOT", help="A root that may take its files; else any, or those chosen before."),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; change nothing.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End it; what has left stays where it is.")] = False,

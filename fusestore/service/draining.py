@@ -39,6 +39,9 @@ log = structlog.get_logger()
 def begin(store: Store, root: Driver, to: Iterable[Driver], owner: Owner) -> bool:
     """Record that a root is to be empty; False if it was already, and may use the same roots.
 
+    Args:
+        to: as for `check`.
+
     Raises:
         InvalidRequest: it is no resource root, or `to` names it, another such, or one that takes nothing.
     """
@@ -55,13 +58,19 @@ def begin(store: Store, root: Driver, to: Iterable[Driver], owner: Owner) -> boo
 
 
 def check(store: Store, root: Driver, to: Iterable[Driver]) -> tuple[RootNo, ...]:
-    """The numbers of the roots that are to take what is on `root`, if it can be drained to them; see `begin`."""
+    """The numbers of the roots that are to take what is on `root`, if it can be drained to them; see `begin`.
+
+    Args:
+        to: none: those that were chosen before, or any.
+    """
     if root.layout is not Layout.TREE:
         raise InvalidRequest(f"only resource roots can be drained, and {root.name} is none")
     to = tuple(to)
     for each in to:
         if each is root or each.layout is not Layout.TREE or each.number in store.drains or each.read_only:
             raise InvalidRequest(f"nothing can be put on {each.name}")
+    if not to and root.number in store.drains:
+        return store.drains[root.number].to
     return tuple(each.number for each in to)
 
 

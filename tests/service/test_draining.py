@@ -164,6 +164,21 @@ def test_a_root_on_another_device_comes_first_and_to_limits_the_choice(opened: O
     assert opened.store.root_of(opened.find(f"{HOT}/a")) is warm
 
 
+def test_a_further_drain_without_to_keeps_the_roots_it_goes_to(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"a")
+    opened.settle()
+    hot, main, warm = (root(opened, name) for name in ("hot", "main", "warm"))
+    assert opened.drain("hot", "warm")
+    assert not opened.drain("hot")
+    assert state(opened)["to"] == ["warm"]
+    assert draining.check(opened.store, hot, ()) == (warm.number,)  # what `--plan` asks
+    assert opened.drain("hot", "main")
+    opened.rest()
+    assert opened.store.root_of(opened.find(f"{HOT}/a")) is main
+    assert not opened.drain("hot")
+    assert state(opened)["to"] == ["main"]
+
+
 def test_without_room_it_waits_and_says_so_and_goes_on_when_there_is(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
