@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fusestore.cli.options import Json, Socket
-from fusestore.cli.output import print_json, print_table, size
+from fusestore.cli.output import print_json, print_table, readable, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect
 from fusestore.errors import StartupError, UsageError
@@ -74,7 +74,7 @@ def _show_drain(root: str, done: dict[str, Any], *, wait: bool) -> None:
             + "; fusestore status shows how far it is"
         )
     elif drain is not None:
-        print(drain["proof"] or f"{drain['files_left']} files are left")
+        print(readable(drain["proof"]) or f"{drain['files_left']} files are left")
         _show_held(drain["held"])
 
 

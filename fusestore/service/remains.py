@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
 from fusestore.core.placement import by_id
 from fusestore.errors import NotFound
 from fusestore.model import CONTROL_NAME, InodeNo, Spot
+from fusestore.roots import manifest
+from fusestore.roots.local import INCOMING_NAME, TRASH_NAME
 from fusestore.roots.marker import MARKER_NAME
 from fusestore.service.emptying import PAGE, is_on
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
     from fusestore.core.ports import Driver
     from fusestore.service.store import Store
+
+OWN: Final = frozenset({MARKER_NAME, manifest.NAME, manifest.FRESH_NAME, INCOMING_NAME})  # in a root's own area
+SHOWN: Final = 3
 
 
 class Remains(NamedTuple):
@@ -30,6 +35,8 @@ class Remains(NamedTuple):
         stays: directories, symlinks and special files, which the index keeps.
         hidden: what the index cannot take over, because its name stands for something else or is too long, by path.
         strange: files in the root's own area that nothing speaks of, by path on the disk.
+        trashed: files in the root's trash.
+        beside: other roots on the same file system.
     """
 
     files: int
@@ -37,17 +44,35 @@ class Remains(NamedTuple):
     stays: int
     hidden: list[bytes]
     strange: list[bytes]
+    trashed: int
+    beside: list[str]
 
     def __str__(self) -> str:
-        return (
-            f"no file is left; on the disk there are {self.stays} directories, symlinks and special files, "
-            f"{self.refused} files that it does not let go of, {len(self.strange)} strange files in .fusestore"
-        )
+        """What is there of a root that no file is left on, and whether its disk can go."""
+        said = ["no file is left"]
+        if self.stays:
+            said.append(f"{self.stays} directories, symlinks and special files stay, which the index knows")
+        if self.refused:
+            said.append(f"{self.refused} old copies that the disk does not let go of are not needed any more")
+        if self.trashed:
+            said.append(f"{self.trashed} files in its trash go with it")
+        if self.strange:
+            names = [path.decode(errors="backslashreplace") for path in self.strange[:SHOWN]]
+            more = len(self.strange) - len(names)
+            listed = ", ".join(names) + (f" and {more} more" if more else "")
+            said.append(
+                f"{len(self.strange)} files that fusestore did not put there go with it, save what is yours: {listed}"
+            )
+        if self.beside:
+            said.append(f"nothing here is needed any more, but {', '.join(self.beside)} on the same file system is")
+        else:
+            said.append("its disk can be pulled")
+        return "; ".join(said)
 
 
 class _Found:
     def __init__(self) -> None:
-        self.files = self.refused = self.stays = 0
+        self.files = self.refused = self.stays = self.trashed = 0
         self.hidden: list[bytes] = []
         self.strange: list[bytes] = []
 
@@ -69,7 +94,8 @@ async def look_through(store: Store, root: Driver) -> Remains:
                 await trio.lowlevel.checkpoint()
         await trio.lowlevel.checkpoint()
     await _look_at_area(store, root, found)
-    return Remains(found.files, found.refused, found.stays, found.hidden, found.strange)
+    beside = [each.name for each in store.roots.values() if each is not root and each.device == root.device]
+    return Remains(found.files, found.refused, found.stays, found.hidden, found.strange, found.trashed, beside)
 
 
 def _lies_on(store: Store, number: InodeNo, root: Driver) -> bool:
@@ -100,18 +126,24 @@ def _look_at(store: Store, root: Driver, number: InodeNo, found: _Found) -> None
 
 
 async def _look_at_area(store: Store, root: Driver, found: _Found) -> None:
-    """Look at every file in the root's own area: what lies there under its id, and what nothing speaks of."""
+    """Look at every file in the root's own area: what lies there under its id, in the trash, or for no known reason."""
     decided = store.condemned.of(store.condemned.keys())
     condemned = {intent.id for _, intent in decided if by_id(root.number) in intent.spots}
+    trashed = {each.name for each in store.index.trash(root.number)}
     todo = [(CONTROL_NAME, root.open_dir(root.top, CONTROL_NAME))]
     try:
         while todo:
             path, directory = todo.pop()
             try:
                 for name, mode in _names(root, directory):
-                    if (path, name) == (CONTROL_NAME, MARKER_NAME) or _is_known(store, root, name, condemned, found):
-                        continue
                     below = path + b"/" + name
+                    if path == CONTROL_NAME and name in OWN:
+                        continue
+                    if path == CONTROL_NAME + b"/" + TRASH_NAME and name in trashed:
+                        found.trashed += 1
+                        continue
+                    if _is_known(store, root, name, condemned, found):
+                        continue
                     if stat.S_ISDIR(mode):
                         todo.append((below, root.open_dir(directory, name)))
                     else:

@@ -210,7 +210,10 @@ def test_the_command_says_what_it_does(lab: tuple[Mounted, Path]) -> None:
     assert plan.splitlines()[1].split()[:2] == ["cold", "1"]
     assert "nothing can be put on uploads" in store.cli("drain", "hot", "--to", "uploads", code=1).err
     assert "is being drained" in store.cli("drain", "hot").out
-    assert "no file is left" in store.cli("drain", "hot", "--wait").out
+    proof = store.cli("drain", "hot", "--wait").out
+    assert "no file is left" in proof
+    assert "did not put there" not in proof
+    assert proof.rstrip().endswith("its disk can be pulled")
     (store.resources / "hot" / "b").write_bytes(b"elsewhere")
     assert store.where(store.resources / "hot" / "b")[0]["root"] != "hot"
     assert "ordinary root again" in store.cli("drain", "hot", "--stop").out

@@ -256,22 +256,49 @@ def test_what_is_not_in_the_index_is_adopted_first_and_what_cannot_be_is_named(s
     disk = shared.disks["hot"]
     (disk / "sub").mkdir()
     (disk / "sub" / "unseen").write_bytes(b"never listed")
-    (disk / ".fusestore" / "stranger").write_bytes(b"?")
     shared.drain("hot")
     shared.rest()
     assert state(shared)["state"] == "drained"
-    assert "1 strange files in .fusestore" in str(state(shared)["proof"])
     assert shared.read(f"{HOT}/sub/unseen") == b"never listed"
     (disk / "a").write_bytes(b"in the place of what has left")
     assert finish(remains.look_through(shared.store, root(shared, "hot"))).hidden == [b"resources/hot/a"]
     (disk / "a").unlink()
-    (disk / ".fusestore" / "stranger").unlink()
     (disk / "late").write_bytes(b"put there when it was empty")
     shared.names(HOT)
     assert state(shared)["state"] == "draining"
     shared.rest()
     assert state(shared)["state"] == "drained"
     assert shared.read(f"{HOT}/late") == b"put there when it was empty"
+
+
+def test_what_else_is_on_the_disk_is_named_and_whether_the_disk_is_needed(keeping: Opened) -> None:
+    opened = keeping
+    for top in (HOT, COLD):
+        opened.write(f"{top}/removed", b"removed")
+        opened.settle()
+        opened.unlink(f"{top}/removed")
+    opened.rest()
+    for name in ("hot", "cold"):
+        area = opened.disks[name] / ".fusestore"
+        for own in ("manifest", "manifest.new", "incoming/staged"):
+            (area / own).parent.mkdir(exist_ok=True)
+            (area / own).write_bytes(b"the daemon's")
+    for stranger in (b"notes", b"trash/b", b"trash/c", b"\xff"):
+        with open(os.path.join(os.fsencode(opened.disks["cold"]), b".fusestore", stranger), "wb"):
+            pass
+    opened.drain("hot")
+    opened.rest()
+    opened.drain("cold")
+    opened.rest()
+    hot, cold = str(state(opened)["proof"]), str(state(opened, "cold")["proof"])
+    assert "1 files in its trash" in hot
+    assert "did not put there" not in hot
+    assert "its disk can be pulled" not in hot  # warm is on it
+    assert "warm" in hot
+    assert "4 files that fusestore did not put there" in cold
+    assert ".fusestore/notes" in cold
+    assert "and 1 more" in cold
+    assert cold.endswith("its disk can be pulled")
 
 
 def test_a_file_of_the_same_name_on_the_disk_keeps_it_from_being_called_empty(shared: Opened) -> None:
