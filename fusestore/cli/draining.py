@@ -46,7 +46,7 @@ def drain(
     elif stop:
         print(f"{root} is an ordinary root again" if done["stopped"] else f"{root} was not being drained")
     elif plan:
-        _show_plan(done)
+        _show_plan(root, done)
     else:
         _show_drain(root, done, wait=wait)
     held = done["held"] if plan else (done["drain"] or {}).get("held", []) if wait else []
@@ -56,11 +56,15 @@ def drain(
         )
 
 
-def _show_plan(plan: dict[str, Any]) -> None:
-    rows = [(each["root"], str(each["files"]), size(each["bytes"])) for each in plan["copies"]]
-    rows.append(("have a copy elsewhere", str(plan["ready_files"]), size(plan["ready_bytes"])))
-    rows.append(("cannot leave", str(plan["held_files"]), size(plan["held_bytes"])))
-    print_table(("TO", "FILES", "BYTES"), rows)
+def _show_plan(root: str, plan: dict[str, Any]) -> None:
+    rows = [(each["root"], each["files"], each["bytes"]) for each in plan["copies"]]
+    rows.append(("have a copy elsewhere", plan["ready_files"], plan["ready_bytes"]))
+    rows.append(("cannot leave", plan["held_files"], plan["held_bytes"]))
+    leaving = [(what, str(files), size(count)) for what, files, count in rows if files]
+    if leaving:
+        print_table(("TO", "FILES", "BYTES"), leaving)
+    else:
+        print(f"no file is known on {root}: nothing has to leave")
     print(f"{plan['stays']} directories, symlinks and special files stay; the index knows them")
     _show_held(plan["held"])
 

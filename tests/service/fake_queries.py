@@ -153,7 +153,8 @@ class FakeQueries:
         return False
 
     async def plan_drain(self, root: str, to: list[str]) -> dict[str, Any]:
-        return {}
+        none = {"ready_files": 0, "ready_bytes": 0, "held_files": 0, "held_bytes": 0, "held": [], "stays": 3}
+        return {"copies": [{"root": each, "files": 2, "bytes": 1024} for each in to], **none}
 
     async def drained(self, root: str, report: Report) -> dict[str, Any] | None:
         return None

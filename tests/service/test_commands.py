@@ -223,6 +223,15 @@ async def test_copies_are_added_shown_and_given_up(commands: Commands) -> None:
     assert "1 of 1 copies differ" in await commands.run("where", "--verify", ID, code=1)
 
 
+async def test_the_plan_of_a_drain_shows_what_leaves_and_says_so_when_nothing_has_to(commands: Commands) -> None:
+    lines = (await commands.run("drain", "main", "--plan", "--to", "cold")).splitlines()
+    assert [line.split() for line in lines[:2]] == [["TO", "FILES", "BYTES"], ["cold", "2", "1.0", "KiB"]]
+    stays = "3 directories, symlinks and special files stay; the index knows them"
+    assert lines[2:] == [stays]
+    text = await commands.run("drain", "main", "--plan")
+    assert text.splitlines() == ["no file is known on main: nothing has to leave", stays]
+
+
 async def test_no_daemon_has_its_own_status(commands: Commands, tmp_path: Path) -> None:
     assert "no daemon answers" in await commands.run("status", "--socket", str(tmp_path / "none"), code=6)
 
