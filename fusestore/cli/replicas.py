@@ -23,7 +23,8 @@ def replicate(
     """Have a verified copy kept on another root.
 
     Of a file, or of each file that is below a directory now. The copy is read instead of the file when the file's own
-    root is away, and made again when the file has been written. Exit status 1 when --wait ends without a copy.
+    root is away, and made again when the file has been written. Exit status 1 when the only copy is on that root
+    itself, or --wait ends without a copy.
     """
     client, data = find(what, socket)
     with client, progress("replicating") as report:

@@ -11,7 +11,7 @@ from fusestore.core.placement import by_id
 from fusestore.errors import FusestoreError
 from fusestore.model import MOUNT_ROOT, InodeNo, Layout, ReplicaState
 from fusestore.roots.hashing import tagged
-from fusestore.service import describing, succeeding, verifying, walking
+from fusestore.service import describing, replicating, succeeding, verifying, walking
 from fusestore.service.replicas import ANY
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ async def made(store: Store, top: InodeNo, root: RootNo | None, report: Report) 
     """Wait until the replicas below `top` are made, on `root` or on any.
 
     Returns:
-        those that are not, because of what does not pass by itself: `path`, `root`, `reason`.
+        those that are not, because of what does not pass by itself: `path`, `root`, `reason`; with `root` also those
+        that are not to be made there.
     """
     total = 0
     while True:
@@ -152,7 +153,7 @@ async def made(store: Store, top: InodeNo, root: RootNo | None, report: Report) 
         total = max(total, left)
         report(total - left, total, "bytes")
         if not going_on:
-            return held
+            return held if root is None else [*held, *await _alone_below(store, top, store.roots[root])]
         await trio.sleep(max(POLL_S, SHARE * (trio.current_time() - began)))
 
 
@@ -165,6 +166,18 @@ async def _due_below(store: Store, top: InodeNo, root: RootNo | None) -> list[tu
             found += [(on, number) for number in numbers if _concerns(store, number, top)]
             await trio.lowlevel.checkpoint()
     return found
+
+
+async def _alone_below(store: Store, top: InodeNo, root: Driver) -> list[dict[str, Any]]:
+    """The files that have no second copy because the only one is on `root` itself; see `replicating.alone`."""
+    found: dict[InodeNo, dict[str, Any]] = {}
+    for inode in walking.below(store, top):
+        reason = replicating.alone(store, inode.number, root) if inode.is_regular else ""
+        if reason:
+            path = describing.text(store.path(inode.number))
+            found[inode.number] = {"path": path, "root": root.name, "reason": reason}
+        await trio.lowlevel.checkpoint()
+    return list(found.values())
 
 
 def _concerns(store: Store, number: InodeNo, top: InodeNo) -> bool:

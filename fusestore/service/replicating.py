@@ -11,7 +11,7 @@ from fusestore.core.placement import by_id
 from fusestore.errors import InvalidRequest, NotFound, RootReadOnly
 from fusestore.model import Cause, InodeNo, Layout, Operation, Replica, ReplicaState, RootNo
 from fusestore.roots import identity
-from fusestore.service import draining, replicas
+from fusestore.service import draining, moving, replicas
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import destroy
 from fusestore.service.places import is_object
@@ -76,12 +76,15 @@ def want(store: Store, number: InodeNo, root: Driver, owner: Owner, *, source: D
         how many are wanted from here on: 0 if it is there already; a directory counts as one.
 
     Raises:
-        NotFound; InvalidRequest: it is neither a file nor a directory, or `source` has no good copy.
+        NotFound; InvalidRequest: it is neither a file nor a directory, `source` has no good copy, or see `alone`.
     """
     inode = store.inode(number)
     batch = store.batch(grows=True)
     if source is not None and (inode.is_dir or not replicas.is_good(store, number, source.number)):
         raise InvalidRequest(f"{source.name} has no good copy of this file to read")
+    reason = alone(store, number, root)
+    if reason:
+        raise InvalidRequest(reason)
     if inode.is_dir:
         batch.due(root.number, number)
         batch.then(partial(replicas.tell_due, store, root.number, number))
@@ -93,6 +96,31 @@ def want(store: Store, number: InodeNo, root: Driver, owner: Owner, *, source: D
     store.journal(batch, inode, "replicate", "begun", new=path, new_root=root.name, owner=owner)
     store.index.apply(batch)
     return 1
+
+
+def alone(store: Store, number: InodeNo, root: Driver) -> str:
+    """Why a copy on `root` would not be a second one of a file, or of all files below a directory; "" if it would.
+
+    The place that a file's names call for, and the one where its bytes are, hold no replica.
+    """
+    if root.number not in replicas.roots_of(store, number):
+        return ""
+    home, here = store.placement.home(number), store.root_of(number)
+    if store.inode(number).is_dir:
+        return f"what is below it belongs on {root.name} itself; name another root" if home == root.number else ""
+    if home is None or here is None:
+        return ""
+    is_going = home != here.number and moving.open_above(store, number) is not None
+    kept = {home if is_going else here.number, *(each for each, _ in store.index.replicas(number))}
+    if len(kept) > 1 and root.number in kept:
+        return ""
+    if root.number in kept:
+        return f"its only copy is on {'its way to ' * is_going}{root.name}; name another root"
+    if is_going:
+        return f"it is on its way from {root.name} to {store.roots[home].name}; try again when it is there"
+    return (
+        f"its bytes are on {here.name}, and {root.name} is where its name belongs; renaming it brings it to {root.name}"
+    )
 
 
 def add(store: Store, batch: Batch, inode: Inode, root: RootNo, *, source: RootNo = replicas.ANY) -> bool:

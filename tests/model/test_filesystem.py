@@ -295,7 +295,7 @@ class Tree(RuleBasedStateMachine):
     def replicate(self, data: st.DataObject, root: str) -> None:
         path = self.some(data, "file", "file", "directory")
         if path is not None:
-            with contextlib.suppress(RootDrained):
+            with contextlib.suppress(RootDrained, InvalidRequest):
                 self.opened.replicate(path, root)
 
     @rule(data=st.data(), root=ROOTS)

@@ -76,13 +76,45 @@ def test_files_that_lie_in_uploads_may_have_one_and_uploads_hold_none(opened: Op
         opened.replicate("uploads/a", "nowhere")
 
 
-def test_what_is_on_the_root_already_needs_none(opened: Opened) -> None:
+def test_what_is_on_the_root_beside_another_copy_needs_none(opened: Opened) -> None:
     opened.write(f"{HOT}/a", b"here")
     opened.settle()
+    opened.replicate(f"{HOT}/a", "cold")
     assert opened.replicate(f"{HOT}/a", "hot") == 0
-    opened.rename(f"{HOT}/a", f"{COLD}/a")
-    assert opened.replicate(f"{COLD}/a", "cold") == 0
     opened.rest()
+    opened.rename(f"{HOT}/a", f"{WARM}/a")
+    assert opened.replicate(f"{WARM}/a", "warm") == 0
+    opened.rest()
+
+
+def test_where_the_only_copy_is_or_goes_no_second_one_is_promised(opened: Opened) -> None:
+    opened.mkdir(f"{HOT}/d")
+    opened.write(f"{HOT}/d/a", b"here")
+    opened.settle()
+
+    def refusal(path: str, root: str) -> str:
+        with pytest.raises(InvalidRequest) as caught:
+            opened.replicate(path, root)
+        assert opened.replicas(path) == {}
+        return str(caught.value)
+
+    assert "its only copy is on hot" in refusal(f"{HOT}/d/a", "hot")
+    assert "belongs on hot" in refusal(f"{HOT}/d", "hot")
+    opened.rename(f"{HOT}/d/a", f"{COLD}/a")
+    assert "its only copy is on its way to cold" in refusal(f"{COLD}/a", "cold")
+    assert "on its way from hot to cold" in refusal(f"{COLD}/a", "hot")
+    opened.rest()
+    opened.rename(f"{COLD}/a", f"{HOT}/d/a")
+    opened.rest()
+    opened.drain("hot", "cold")
+    opened.rest()
+    assert "its only copy is on cold" in refusal(f"{HOT}/d/a", "cold")
+    opened.stop_draining("hot")
+    assert "renaming it brings it to hot" in refusal(f"{HOT}/d/a", "hot")
+    opened.rename(f"{HOT}/d/a", f"{HOT}/d/b")
+    opened.rest()
+    assert opened.root_of(f"{HOT}/d/b") == "hot"
+    opened.assert_at_home()
 
 
 def test_writing_makes_a_replica_stale_at_once_and_it_is_refreshed_when_the_content_has_settled(

@@ -12,8 +12,9 @@ from trio.testing import MockClock
 
 from fusestore.core.ports import Space
 from fusestore.model import MOUNT_ROOT, Outside, ReplicaState
-from fusestore.service import copies, replicating
+from fusestore.service import copies, dropping, replicating
 from tests.support.byhand import by_hand, in_place
+from tests.support.calls import ME
 from tests.support.opened import Opened
 
 if TYPE_CHECKING:
@@ -171,3 +172,22 @@ def test_whoever_waits_is_told_when_all_is_made_and_what_is_held_up(
     with in_place():
         trio.run(main, clock=MockClock(autojump_threshold=0))
     assert figures[-1] == (0, 0, "bytes")
+
+
+def test_whoever_waits_for_a_directory_is_told_of_what_has_its_only_copy_there(opened: Opened) -> None:
+    store, cold = opened.store, root(opened, "cold")
+
+    async def main() -> None:
+        async with running(opened):
+            number = opened.find(f"{HOT}/a")
+            opened.replicate(f"{HOT}/a", "cold")
+            assert await copies.made(store, number, cold.number, lambda *_: None) == []
+            await dropping.drop_file(store, number, root(opened, "hot"), force_last=False, owner=ME)
+            opened.replicate(HOT, "cold")
+            (held,) = await copies.made(store, opened.find(HOT), cold.number, lambda *_: None)
+            assert (held["path"], held["root"]) == (f"{HOT}/a", "cold")
+            assert "its only copy is on cold" in held["reason"]
+            assert opened.replicas(f"{HOT}/c") == {"cold": "current"}
+
+    with in_place():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
