@@ -17,6 +17,7 @@ from fusestore.errors import FusestoreError, RootOffline
 from fusestore.model import Cause, Operation, ReplicaState, RootNo
 from fusestore.service.discarding import discard
 from fusestore.service.places import is_object
+from fusestore.service.restoring import YOUNG_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,8 +119,12 @@ def hold_up(store: Store, number: InodeNo, root: RootNo, reason: str) -> None:
 # -- bad, or not wanted any more --------------------------------------------------------------------------------------
 
 
-def mark_bad(store: Store, inode: Inode, root: RootNo, reason: str, *, cause: Cause = Cause.OUTSIDE) -> None:
-    """Record that a replica is not what was verified; it is made again."""
+def mark_bad(store: Store, inode: Inode, root: RootNo, reason: str, *, cause: Cause | None = None) -> None:
+    """Record that a replica is not what was verified; it is made again.
+
+    Args:
+        cause: whose doing that is, where it is known.
+    """
     record = store.index.replica(inode.number, root)
     if record is None or record.state is ReplicaState.BAD:
         return
@@ -127,6 +132,7 @@ def mark_bad(store: Store, inode: Inode, root: RootNo, reason: str, *, cause: Ca
     batch = store.batch()
     batch.replica(inode.number, root, replace(record, state=ReplicaState.BAD))
     path, name = store.path(inode.number), store.roots[root].name
+    cause = cause or _blame(store, record)
     store.event(batch, inode, Operation.UPDATE, "replica-bad", path=path, root=name, cause=cause, detail=reason)
     store.journal(batch, inode, "replicate", f"bad: {reason}", new=path or b"", new_root=name)
     batch.then(partial(tell_due, store, root, inode.number))
@@ -134,6 +140,12 @@ def mark_bad(store: Store, inode: Inode, root: RootNo, reason: str, *, cause: Ca
         store.index.apply(batch)
     except FusestoreError as error:  # whoever reads goes on all the same
         log.debug("a bad replica is not recorded", error=str(error))
+
+
+def _blame(store: Store, record: Replica) -> Cause:
+    """Who has spoiled a replica: so young a one, a power cut may have."""
+    is_young = record.verified_ns > store.index.lost_ns[0] - YOUNG_NS
+    return Cause.RECOVER if store.index.lost and is_young else Cause.OUTSIDE
 
 
 def give_up(store: Store, batch: Batch, inode: Inode, root: RootNo) -> list[tuple[int, Discard]]:

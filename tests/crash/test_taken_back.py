@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fusestore.core.intents import Discard
-from fusestore.model import Outside
+from fusestore.index.witness import DIRECTORY
+from fusestore.model import Cause, Outside
 from tests.support.byhand import by_hand
 from tests.support.opened import Opened, two_devices
 from tests.support.proofs import is_kept
@@ -188,6 +189,19 @@ def test_a_replica_that_a_cut_took_is_known_to_be_gone_and_made_again(running: O
     running.open()
     assert running.replicas(f"{HOT}/a") == {"cold": "bad"}
     running.rest()
+    assert replica.read_bytes() == b"original"
+
+
+def test_a_replica_that_went_with_the_power_is_blamed_on_nobody(running: Opened) -> None:
+    replica = replicated(running)
+    running.rest()
+    running.crash()
+    (DIRECTORY / f"fusestore-{running.store.index.uuid.hex()}").unlink()  # as a power cut does
+    replica.unlink()
+    running.open()
+    running.rest()
+    bad = [event.cause for event in running.store.index.events(0, 1000) if event.kind == "replica-bad"]
+    assert bad == [Cause.RECOVER]
     assert replica.read_bytes() == b"original"
 
 
