@@ -91,6 +91,7 @@ def show(what: Move, socket: Socket = None, json: Json = False) -> None:
             ("move", str(move["number"])),
             ("state", move["state"]),
             ("reason", move["reason"]),
+            ("held by", move["held_path"]),
             ("path", move["path"]),
             ("from", f"{move['source']}: {move['old_path']}"),
             ("to", move["target"]),
@@ -165,7 +166,7 @@ def print_moves(found: list[dict[str, Any]]) -> None:
                 f"{size(move['bytes_done'])} of {size(move['bytes_total'])}",
                 duration(move["eta_s"]),
                 move["path"],
-                move["reason"],
+                f"{move['reason']}: {move['held_path']}" if move["held_path"] else move["reason"],
             )
             for move in found
         ],

@@ -88,7 +88,7 @@ class Virtual:
             return self._seen(number, stat.S_IFLNK | 0o777, len(self.readlink(number)))
         if number & MOVE_BIT:
             move = self._move(number)
-            return self._seen(number, stat.S_IFREG | 0o440, len(move_text.page(move)), move)
+            return self._seen(number, stat.S_IFREG | 0o440, len(self._page(move)), move)
         return self._seen(number, stat.S_IFDIR | 0o555, 0)
 
     def _seen(self, number: InodeNo, mode: int, size: int, move: Move | None = None) -> Seen:
@@ -128,7 +128,7 @@ class Virtual:
         """
         if not number & MOVE_BIT:
             raise IsADirectory(number)
-        page = move_text.page(self._move(number))
+        page = self._page(self._move(number))
         fh = self._next_page
         self._next_page += 1
         self._pages[fh] = page
@@ -148,6 +148,9 @@ class Virtual:
         if move is None:
             raise NotFound(number)
         return moving.current(self._store, move)
+
+    def _page(self, move: Move) -> bytes:
+        return move_text.page(move, moving.held_path(self._store, move))
 
     def listing(self, number: InodeNo) -> list[tuple[bytes, InodeNo]]:
         """What a virtual directory lists: ids are looked up, never listed."""

@@ -157,7 +157,7 @@ class Carrier:
             return None
         at = store.places.at(spots[0], number) if store.on_disk(inode, source.number) else None
         stamp = FileStamp.of(seen) if seen is not None else FileStamp(0, 0, inode.ctime_ns)
-        needs = min(stamp.size, seen.st_blocks * 512) if seen is not None and inode.is_regular else 0
+        needs = room.written(seen) if seen is not None and inode.is_regular else 0
         return Load(number, inode.version, inode.id.hex().encode(), at, stamp, target, stamp.size, needs=needs)
 
     def _rename_home(self, inode: Inode) -> None:

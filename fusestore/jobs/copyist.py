@@ -85,12 +85,13 @@ class Copyist:
         inode, source = self._source(inode, record.source)
         if source is None:
             return None
-        stamp = FileStamp.of(source.driver.stat(source.directory, source.name))
-        if stamp.size + self.planned_bytes > room.free(store, target, promised=False):
+        seen = source.driver.stat(source.directory, source.name)
+        stamp, needs = FileStamp.of(seen), room.written(seen)
+        if needs + sum(load.needs for load in self._loads.values()) > room.free(store, target, promised=False):
             replicas.hold_up(store, number, root, NO_ROOM)
             return None
         staged = inode.id.hex().encode() + b".replica"
-        return Load(number, inode.version, staged, source, stamp, target, stamp.size)
+        return Load(number, inode.version, staged, source, stamp, target, stamp.size, needs=needs)
 
     def _source(self, inode: Inode, chosen: RootNo) -> tuple[Inode, At | None]:
         """Where the content is read: the chosen replica, the file's place, or else any replica."""

@@ -180,6 +180,7 @@ class Mover:
         if recorded is None or recorded.state not in ACTIVE:
             self._waiting.forget(move.number)
             store.tries.pop(move.number, None)
+            store.holding.pop(move.number, None)
             return
         store.tries[move.number] += 1
         if move.number in self._again or move.state not in ACTIVE:  # not: it was paused, and has been resumed since
@@ -261,7 +262,9 @@ class Mover:
         self._held[move.number] = held
         if self._goes_on(move) and may(move, MoveEvent.HELD_UP):  # not: it could not even be called running
             if (move.state, move.reason) != (MoveState.WAITING, reason):
-                log.info("a move waits", move=move.number, reason=reason)
+                log.info("a move waits", move=move.number, reason=reason, inode=held.number)
+            if held.number != move.inode:
+                self._store.holding[move.number] = held.number
             self._advance(move, MoveEvent.HELD_UP, reason)
 
     def _advance(self, move: Move, event: MoveEvent, reason: str = "") -> None:

@@ -34,6 +34,7 @@ HUGE_BYTES: Final = 64 << 20  # from here on a file would push out of memory wha
 _WINDOW_BYTES: Final = 16 << 20  # of a huge file are written, and forgotten, at a time
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _SET_ID: Final = 0o6000
+_PLENTY: Final = 256  # blocks; with so many free, what does not fit never will
 _NOT_HERE: Final = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EINVAL)
 
 
@@ -298,6 +299,8 @@ def _copy_xattrs(source: str, target: str) -> None:
         try:
             os.setxattr(target, attribute, os.getxattr(source, attribute))
         except OSError as error:
+            if error.errno == errno.ENOSPC and os.statvfs(target).f_bavail > _PLENTY:  # ext4 has one block for them
+                raise OSError(errno.E2BIG, f"the attribute {attribute} does not fit on the target's disk") from error
             if attribute.startswith("user.") or error.errno not in _NOT_HERE:
                 raise
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fusestore.core.moves import eta_s
 from fusestore.model import Layout, State
 from fusestore.roots.hashing import tagged
+from fusestore.service import moving
 from fusestore.service.looking import see
 from fusestore.service.space import room
 
@@ -160,7 +161,7 @@ def history(entry: JournalEntry) -> dict[str, Any]:
     }
 
 
-def move(move: Move) -> dict[str, Any]:
+def move(store: Store, move: Move) -> dict[str, Any]:
     """A move with its counts."""
     return {
         "number": move.number,
@@ -171,6 +172,7 @@ def move(move: Move) -> dict[str, Any]:
         "target": move.target,
         "state": move.state.value,
         "reason": move.reason,
+        "held_path": text(moving.held_path(store, move)),
         "files_done": move.files_done,
         "files_total": move.files_total,
         "bytes_done": move.bytes_done,

@@ -16,7 +16,7 @@ from fusestore.core import moves
 from fusestore.core.replicas import choose
 from fusestore.errors import FusestoreError
 from fusestore.model import InodeNo, MoveState, ReplicaState, State
-from fusestore.service import draining, dropping, replicas, verifying, walking
+from fusestore.service import draining, dropping, replicas, room, verifying, walking
 from fusestore.service.looking import see
 from fusestore.service.places import is_object
 
@@ -118,6 +118,9 @@ class Chooser:
             if each.root not in avoid and self._store.roots[each.root].online
         ]
         root = choose(left, devices, size)
+        if root is None:  # but holes need no room
+            size = room.occupied(self._store, inode)
+            root = choose(left, devices, size)
         if root is not None:
             self._taken[self._store.roots[root].device] += size
         return root

@@ -70,7 +70,8 @@ def provide(store: Store, batch: Batch, inode: Inode) -> int:
     lacking = needed = _lacking(store, inode)
     devices = {store.roots[root].device for root in _holding(store, number)}
     candidates = {each.root: each for each in _candidates(store, number)} if lacking else {}
-    while lacking and (root := choose(candidates.values(), devices, inode.size)) is not None:
+    size = room.occupied(store, inode) if candidates else 0
+    while lacking and (root := choose(candidates.values(), devices, size)) is not None:
         replicating.add(store, batch, inode, root)
         devices.add(candidates.pop(root).device)
         lacking -= 1

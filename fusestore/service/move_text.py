@@ -18,13 +18,14 @@ def line(move: Move) -> bytes:
     return f"{move.number} {move.state} {_percent(move)}% {move.source} -> {move.target}".encode()
 
 
-def page(move: Move) -> bytes:
+def page(move: Move, held_path: bytes | None = None) -> bytes:
     """One fact a line; those that there are."""
     left_s = eta_s(move, time.time_ns())
     facts = [
         ("move", b"%d" % move.number),
         ("state", move.state.encode()),
         ("reason", move.reason.encode("utf-8", "surrogateescape")),
+        ("held by", _readable(held_path) if held_path else b""),
         ("path", _readable(move.path)),
         ("from", move.source.encode() + b": " + _readable(move.old_path)),
         ("to", move.target.encode()),

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from fusestore.core.moves import ACTIVE, OPEN, MoveEvent, advance
 from fusestore.core.placement import are_same
 from fusestore.model import Cause, Move, MoveState, Operation
-from fusestore.service import walking
+from fusestore.service import room, walking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -190,7 +190,7 @@ def _begin(
 
 def _queue(store: Store, batch: Batch, move: Move, inode: Inode, target: Driver, *, needs_room: bool = True) -> None:
     batch.move(move)
-    size = inode.size if inode.is_regular and needs_room else 0
+    size = room.needs(store, inode, target) if inode.is_regular and needs_room else 0
     batch.then(partial(store.reserved[target.number].promise, move.number, size))
     announce(store, batch, move, inode, f"move-{move.state}", path=move.path)
 
@@ -219,6 +219,12 @@ def _with_counts(move: Move, held: Move) -> Move:
         bytes_done=held.bytes_done,
         started_bytes=held.started_bytes,
     )
+
+
+def held_path(store: Store, move: Move) -> bytes | None:
+    """The path of what holds a directory's move up; None where nothing does, or it is not known yet."""
+    holding = store.holding.get(move.number) if move.state is MoveState.WAITING else None
+    return store.path(holding) if holding is not None else None
 
 
 def keep_counts(store: Store, held: Move) -> None:

@@ -263,13 +263,13 @@ class Queries:
         """A page of moves, newest first: of the open ones, or of all that ever were."""
         number = MoveNo(before) if before is not None else None
         moves = self._store.index.moves_before(number, limit, open_only=not all)
-        return [describing.move(moving.current(self._store, move)) for move in moves]
+        return [describing.move(self._store, moving.current(self._store, move)) for move in moves]
 
     def progress(self) -> list[dict[str, Any]]:
         """The moves whose bytes flow now."""
         running = (self._store.index.move(number) for number in self._running)
         return [
-            describing.move(moving.current(self._store, move))
+            describing.move(self._store, moving.current(self._store, move))
             for move in running
             if move is not None and move.state is MoveState.RUNNING
         ]
@@ -278,7 +278,7 @@ class Queries:
         """One move: of this number, or the one that an object is on its way with, or was last."""
         store = self._store
         move = steering.numbered(store, what) if isinstance(what, int) else steering.latest_of(store, self.find(what))
-        return describing.move(moving.current(store, move))
+        return describing.move(store, moving.current(store, move))
 
     async def steer(self, verb: str, what: str | int | None, owner: Owner) -> list[dict[str, Any]]:
         """Do one of `steering.VERBS` to a move, or to all for which it makes sense; returns those."""
@@ -366,7 +366,7 @@ class Queries:
                 held = []
                 if not isinstance(what, int):
                     held = await copies.made(self._store, self.find(what) if what else MOUNT_ROOT, None, report)
-                return {"moves": [describing.move(move) for move in moves.values()], "replicas": held}
+                return {"moves": [describing.move(self._store, move) for move in moves.values()], "replicas": held}
             await trio.sleep(max(POLL_S, LOOKING_SHARE * (time.monotonic() - began)))
 
     def _have_tried_again(self, moves: Iterable[Move]) -> dict[MoveNo, int]:

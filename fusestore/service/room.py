@@ -10,12 +10,14 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fusestore.core.moves import NO_INODES, NO_ROOM
-from fusestore.errors import NoRoom
+from fusestore.errors import FusestoreError, NoRoom
+from fusestore.model import ReplicaState
 from fusestore.roots import freeing
 from fusestore.service import trash, walking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import os
+    from collections.abc import Callable, Iterator
 
     from fusestore.core.ports import Driver, Space
     from fusestore.model import Inode, MoveNo, RootNo
@@ -106,9 +108,11 @@ def check(store: Store, inode: Inode, target: Driver) -> None:
     """
     if not target.online:
         return
-    needed = _known_size(store, inode)
-    taken = needed + _spoken_for(store, target)
-    if not _fits(store, taken, target) and not (freeing.wait() and _fits(store, taken, target)):
+    taken = _spoken_for(store, target)
+    if _fits(store, taken + _known_size(store, inode, lambda each: each.size), target):
+        return
+    needed = _known_size(store, inode, lambda each: needs(store, each, target))
+    if not _fits(store, taken + needed, target) and not (freeing.wait() and _fits(store, taken + needed, target)):
         raise NoRoom(target.name, f"{needed} bytes needed")
 
 
@@ -116,17 +120,40 @@ def _fits(store: Store, needed: int, target: Driver) -> bool:
     return needed <= target.space().available + trash.held_bytes(store, target)
 
 
-def _known_size(store: Store, inode: Inode) -> int:
+def _known_size(store: Store, inode: Inode, size: Callable[[Inode], int]) -> int:
+    """The sizes of a file, or of what is below a directory, as far as they are known in 3 ms."""
     if not inode.is_dir:
-        return inode.size if inode.is_regular else 0
+        return size(inode) if inode.is_regular else 0
     deadline = time.monotonic_ns() + SIZE_BUDGET_NS
-    size = 0
+    known = 0
     for each in walking.below(store, inode.number):
         if each.is_regular:
-            size += each.size
+            known += size(each)
         if time.monotonic_ns() > deadline:
             break
-    return size
+    return known
+
+
+def needs(store: Store, inode: Inode, target: Driver) -> int:
+    """Bytes that bringing a file to `target` takes there: none for its holes, and none where there is a replica."""
+    record = store.index.replica(inode.number, target.number)
+    if record is not None and record.state is ReplicaState.CURRENT:
+        return 0
+    return occupied(store, inode)
+
+
+def occupied(store: Store, inode: Inode) -> int:
+    """Bytes of a file without its holes; its size where its disk cannot tell."""
+    try:
+        at = store.place(inode.number)
+        return written(at.driver.stat(at.directory, at.name))
+    except (OSError, FusestoreError):
+        return inode.size
+
+
+def written(status: os.stat_result) -> int:
+    """The same of what a disk says of a file."""
+    return min(status.st_size, status.st_blocks * 512)
 
 
 def begin(store: Store, move: MoveNo, target: Driver, size: int) -> Copying | Shortage:

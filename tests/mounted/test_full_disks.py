@@ -143,3 +143,24 @@ def test_a_disk_that_made_itself_read_only_says_so_and_can_be_read(full: Full) -
     full.store.remount()
     assert away.read_bytes() == b"content"
     assert os.listdir(full.shown) == []
+
+
+@pytest.mark.parametrize("full", [("-b", "1024")], indirect=True)
+def test_an_attribute_that_the_disk_cannot_hold_is_named_with_its_file(full: Full) -> None:
+    tree = full.store.resources / "main" / "tree"
+    tree.mkdir()
+    for name in ("a", "big", "c"):
+        (tree / name).write_bytes(name.encode())
+    os.setxattr(tree / "big", "user.big", bytes(2000))
+    tree.rename(full.shown / "tree")
+    assert "1 of 1 moves" in full.store.cli("wait", "--all", code=1).err
+    (move,) = full.store.json("moves")
+    assert "user.big does not fit" in move["reason"]
+    assert move["held_path"] == "resources/full/tree/big"
+    assert "resources/full/tree/big" in full.store.cli("moves").out
+    page = (full.store.mountpoint / ".fusestore" / "moves" / str(move["number"])).read_text()
+    assert "held by resources/full/tree/big" in page
+    os.removexattr(full.shown / "tree" / "big", "user.big")
+    full.store.cli("moves", "retry", "--all")
+    full.store.wait("--all")
+    assert full.store.json("moves") == []

@@ -156,6 +156,7 @@ async def test_wait_ends_well_when_moves_are_over_and_badly_when_one_is_stuck(co
         "files_total": 2,
         "bytes_done": 10,
         "bytes_total": 2048,
+        "held_path": "",
         "eta_s": 75.0,
         "created_ns": 1_700_000_000_000_000_000,
     }
@@ -184,6 +185,7 @@ async def test_moves_are_shown_and_steered_by_number_path_or_all_at_once(command
             "files_total": 4,
             "bytes_done": 512,
             "bytes_total": 2048,
+            "held_path": "",
             "eta_s": 75.0,
             "created_ns": 1_700_000_000_000_000_000,
             "finished_ns": 0,

@@ -140,6 +140,36 @@ def test_holes_need_no_room(opened: Opened) -> None:
     opened.rest()
 
 
+def test_a_file_with_holes_is_sent_to_where_its_bytes_fit(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"begin")
+    opened.set(f"{HOT}/a", size=1 << 24)
+    opened.settle()
+    free(opened, COLD, SIZE)
+    opened.replicate(f"{HOT}/a", "cold")
+    opened.make_replicas()
+    assert opened.replicas(f"{HOT}/a") == {"cold": "current"}
+    opened.drop(f"{HOT}/a", "cold")
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.rest()
+    assert opened.root_of(f"{COLD}/a") == "cold"
+
+
+@pytest.mark.parametrize("name", ["a", "d"])
+def test_what_has_a_replica_there_needs_no_room(opened: Opened, name: str) -> None:
+    if name == "d":
+        opened.mkdir(f"{HOT}/d")
+    file = "a" if name == "a" else "d/a"
+    opened.write(f"{HOT}/{file}", bytes(SIZE))
+    opened.settle()
+    opened.replicate(f"{HOT}/{file}", "cold")
+    opened.make_replicas()
+    free(opened, COLD, 1000)
+    opened.rename(f"{HOT}/{name}", f"{COLD}/{name}")
+    opened.rest()
+    assert opened.root_of(f"{COLD}/{file}") == "cold"
+    assert opened.read(f"{COLD}/{file}") == bytes(SIZE)
+
+
 def test_a_disk_without_inodes_is_another_reason(opened: Opened) -> None:
     opened.write(f"{HOT}/a", b"x")
     opened.settle()
