@@ -13,23 +13,24 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 import trio
 
 from fusestore.errors import FusestoreError, Stopped
-from fusestore.roots import content, copy, syscalls
+from fusestore.roots import content, copier, copy, syscalls
+from fusestore.roots.copier import AT_ONCE, Work
+from fusestore.roots.copy import CopyResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fusestore.core.ports import Driver
     from fusestore.model import FileStamp, Inode, InodeNo
     from fusestore.service.places import At
     from fusestore.service.store import Store
 
-    T = TypeVar("T")
     Progress = Callable[["Load", int], None]  # a load, and bytes of it that are done; called in threads
 
 log = structlog.get_logger()
@@ -38,7 +39,7 @@ Trouble = OSError | FusestoreError
 
 GROUP_FILES: Final = 64  # at most, that share a thread
 GROUP_BYTES: Final = 4 << 20
-AT_ONCE: Final = 2  # of a group; each turn waits for its disk, or for the interpreter
+ASIDE_BYTES: Final = 1 << 20  # from here on a group is worth a way to another process and back
 
 
 class Load(NamedTuple):
@@ -64,11 +65,31 @@ async def stage(store: Store, loads: Iterable[Load], progress: Progress) -> dict
     Returns:
         for each its load with the digest, b"" for what has no content; or why there is no copy.
     """
-    return await _in_groups(store, loads, lambda load, held: _begin(store, load, progress, held))
+    made: dict[InodeNo, Load | Trouble] = {}
+    for group in _groups(loads):
+        works: dict[InodeNo, Work] = {}
+        with ExitStack() as held:
+            for load in group:
+                try:
+                    work = _begin(store, load, held)
+                except (OSError, FusestoreError) as error:
+                    made[load.number] = error
+                    continue
+                if work is None:
+                    made[load.number] = load
+                else:
+                    works[load.number] = work
+            found = await _do_all(store, group, works, progress)
+        for load in group:
+            if load.number in found:
+                result = found[load.number]
+                is_made = isinstance(result, CopyResult)
+                made[load.number] = load._replace(digest=result.digest, size=result.size) if is_made else result
+    return made
 
 
-def _begin(store: Store, load: Load, progress: Progress, held: ExitStack) -> Callable[[], Load]:
-    """Do what needs no thread; returns the rest, for which `held` keeps the source open.
+def _begin(store: Store, load: Load, held: ExitStack) -> Work | None:
+    """Do what takes no time; returns the rest, for which `held` keeps the source open.
 
     Raises:
         Gone; RootOffline; OSError as the disks say.
@@ -77,26 +98,14 @@ def _begin(store: Store, load: Load, progress: Progress, held: ExitStack) -> Cal
     incoming = load.target.incoming()
     if load.source is None:
         _make(inode, load.target, incoming, load.staged)
-        return lambda: load
+        return None
     driver, directory, name = load.source
     if not inode.is_regular:
         copy.copy_object(directory, name, incoming, load.staged, root=load.target.number)
-        return lambda: load
+        return None
     source = driver.open(directory, name, write=False)
     held.callback(content.close, source)
-    return partial(_copy, store, load, source, incoming, progress)
-
-
-def _copy(store: Store, load: Load, source: int, incoming: int, progress: Progress) -> Load:
-    made = copy.copy_file(
-        source,
-        incoming,
-        load.staged,
-        root=load.target.number,
-        algorithm=store.config.hash.algorithm,
-        progress=_paced(store, partial(progress, load)),
-    )
-    return load._replace(digest=made.digest, size=made.size)
+    return Work("copy", (source, incoming), (load.staged, load.target.number, store.config.hash.algorithm))
 
 
 def _paced(store: Store, progress: Callable[[int], None]) -> Callable[[int], None]:
@@ -142,43 +151,53 @@ async def verify(
         look: called in threads after each block; what it raises ends the reading.
     """
     algorithm = store.config.hash.algorithm
-
-    def begin(load: Load, _: ExitStack) -> Callable[[], bool]:
-        if not load.digest:
-            return lambda: True
-        incoming, progress = load.target.incoming(), _paced(store, lambda _: look())
-        return partial(copy.verify_file, incoming, load.staged, load.size, load.digest, algorithm, progress=progress)
-
-    return await _in_groups(store, loads, begin)
-
-
-async def _in_groups(
-    store: Store, loads: Iterable[Load], begin: Callable[[Load, ExitStack], Callable[[], T]]
-) -> dict[InodeNo, T | Trouble]:
-    """Begin work on the loop, and do what that returns in threads; trouble with one load does not stop the others."""
-    found: dict[InodeNo, T | Trouble] = {}
+    good: dict[InodeNo, bool | Trouble] = {}
     for group in _groups(loads):
-        begun: dict[InodeNo, Callable[[], T]] = {}
-        with ExitStack() as held:
-            for load in group:
-                try:
-                    begun[load.number] = begin(load, held)
-                except (OSError, FusestoreError) as error:
-                    found[load.number] = error
-            done = await trio.to_thread.run_sync(_do_all, begun, limiter=store.threads[group[0].target.number])
-        found |= done
-    return found
+        works: dict[InodeNo, Work] = {}
+        for load in group:
+            try:
+                incoming = load.target.incoming()
+            except (OSError, FusestoreError) as error:
+                good[load.number] = error
+                continue
+            if load.digest:
+                works[load.number] = Work("verify", (incoming,), (load.staged, load.size, load.digest, algorithm))
+            else:
+                good[load.number] = True
+        good |= await _do_all(store, group, works, lambda load, size: look())
+    return good
 
 
-def _do_all(works: dict[InodeNo, Callable[[], T]]) -> dict[InodeNo, T | Trouble]:
-    """Do these works in a few threads of their own."""
-    with ThreadPoolExecutor(AT_ONCE, "copy", initializer=syscalls.stand_back) as pool:
-        return dict(zip(works, pool.map(_do, works.values()), strict=True))
+async def _do_all(
+    store: Store, group: list[Load], works: dict[InodeNo, Work], progress: Progress
+) -> dict[InodeNo, Any]:
+    """Do works for loads of one target; trouble with one does not stop the others.
 
-
-def _do(work: Callable[[], T]) -> T | Trouble:
+    Much of it is done aside: the loop would wait for the interpreter, now and then, behind what it holds up.
+    """
+    paces = [_paced(store, partial(progress, load)) for load in group if load.number in works]
+    size = sum(load.size for load in group)
+    do = store.aside.do if size >= ASIDE_BYTES else _do_here
+    if not works:
+        return {}
     try:
-        return work()
+        done = await trio.to_thread.run_sync(
+            do, list(works.values()), paces, limiter=store.threads[group[0].target.number]
+        )
+    except OSError as error:  # there is nobody aside
+        return dict.fromkeys(works, error)
+    return dict(zip(works, done, strict=True))
+
+
+def _do_here(works: Sequence[Work], progress: Sequence[Callable[[int], None]]) -> list[Any]:
+    """Do works in a few threads of this process; as `Aside.do`."""
+    with ThreadPoolExecutor(AT_ONCE, "copy", initializer=syscalls.stand_back) as pool:
+        return list(pool.map(_do, works, progress))
+
+
+def _do(work: Work, progress: Callable[[int], None]) -> Any:  # what the work returns
+    try:
+        return copier.do(work, progress)
     except (OSError, FusestoreError) as error:
         return error
 

@@ -32,6 +32,7 @@ from fusestore.model import (
     RootNo,
     Spot,
 )
+from fusestore.roots.aside import Aside
 from fusestore.roots.hashing import tagged
 from fusestore.service.discarding import Condemned
 from fusestore.service.openfiles import InPassing, OpenFiles
@@ -109,6 +110,7 @@ class Store:
         self.running: dict[MoveNo, Move] = {}  # moves in somebody's hands, with counts ahead of those in the index
         self.is_ending = False  # copies on their way stop where they can
         self.pace = Pace(config.moves.rate)  # of all copies together
+        self.aside = Aside()
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
@@ -332,3 +334,4 @@ class Store:
         for root in self.roots.values():
             root.close()
         self.index.close(clean=clean)
+        self.aside.close()

@@ -401,9 +401,10 @@ def test_a_file_written_while_it_is_copied_is_copied_again(opened: Opened) -> No
 
 
 def test_a_file_that_cannot_fit_is_refused_at_once(opened: Opened) -> None:
-    opened.write(f"{HOT}/huge", b"")
-    space = opened.store.roots[opened.store.tops[opened.find(COLD)]].space()
-    opened.set(f"{HOT}/huge", size=space.total + (1 << 30))  # a hole, but who knows
+    opened.write(f"{HOT}/huge", bytes(100_000))
+    driver = opened.store.roots[opened.store.tops[opened.find(COLD)]]
+    driver_space = driver.space()
+    driver.space = lambda: driver_space._replace(available=99_999)  # type: ignore[method-assign]
     with pytest.raises(NoRoom):
         opened.rename(f"{HOT}/huge", f"{COLD}/huge")
     assert opened.names(COLD) == []
