@@ -61,6 +61,14 @@ def consider(store: Store, batch: Batch, inode: Inode, home: RootNo | None) -> N
         look_at(store, batch, inode.number)
 
 
+def look_again(store: Store, inode: Inode) -> None:
+    """Have the copies of a file counted that was passed over while it was open, if it lacks any."""
+    if store.copies and _lacking(store, inode):
+        batch = store.batch()
+        look_at(store, batch, inode.number)
+        store.index.apply(batch)
+
+
 def provide(store: Store, batch: Batch, inode: Inode) -> int:
     """Add to a batch that the copies which a file lacks are wanted, each on a root chosen now; returns how many are.
 

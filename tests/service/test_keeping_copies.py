@@ -57,6 +57,17 @@ def test_a_new_file_gets_its_copy_on_another_device_when_it_has_settled(kept: Op
     assert kept.store.index.counts()["due"] == 0
 
 
+def test_a_file_that_was_open_for_writing_and_not_written_gets_its_copy_when_it_is_closed(kept: Opened) -> None:
+    kept.write(f"{HOT}/a", b"content")
+    kept.settle()
+    fh = kept.open_file(f"{HOT}/a", write=True)
+    kept.make_replicas()
+    kept.release(fh)
+    kept.rest()
+    assert kept.replicas(f"{HOT}/a") == {"cold": "current"}
+    assert kept.store.index.counts()["due"] == 0
+
+
 def test_what_is_renamed_to_such_a_root_gets_copies(kept: Opened) -> None:
     kept.mkdir(f"{COLD}/d")
     for path in (f"{COLD}/d/a", "uploads/b", f"{WARM}/c"):
