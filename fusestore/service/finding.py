@@ -80,6 +80,7 @@ class Finder:
                     self._see_by_id(root, id)
         for root, id in further:
             self._see_further(root, id)
+        self._store.places.close()  # opened where the manifests said, which need not be so
 
     # -- going through the disks ----------------------------------------------------------------------------------
 
@@ -140,16 +141,19 @@ class Finder:
     def _see_named(self, parent: InodeNo, way: Way, each: Object, who: Known) -> InodeNo | None:
         """An object that is called what the disk calls it; returns who it is.
 
-        None for what a move has left here: the object of that name lies elsewhere, and has been found.
+        None for what a move has left here: its object lies elsewhere.
         """
         store, index, name = self._store, self._index, each.at.name
         if self._is_new_skeleton(parent, each, who):
             return index.dentry(parent, name)
+        known = who.number or (index.dentry(parent, name) if who.how == "new" else None)
+        if known is not None and self._identities.is_left(known, each, who):
+            self._tell_further(each.root, way.path(name))
+            return None
         number = who.number or self._identities.add(each, who)
         if who.number and not self._identities.take(number, each, who):
             if index.dentry(parent, name) == number and self._identities.is_copy(number, each):
-                self._tally.count(each.root, "further_copies")
-                self._tally.tell(each.root, "further copy", way.path(name))
+                self._tell_further(each.root, way.path(name))
                 return None
             number = self._identities.add(each, Known(NOBODY, "conflicts"))
             self._tally.tell(each.root, "conflict", store.join(parent, name) or name)
@@ -195,6 +199,9 @@ class Finder:
         label = identity.read(*each.at)
         wanted = label.inode if label is not None and label.id == id else NOBODY
         who = Known(self._index.by_id(id) or NOBODY, "by_label" if wanted else "by_manifest", id, wanted)
+        if who.number and self._identities.is_left(who.number, each, who):
+            self._tell_further(root.number, root.id_area_path(id))
+            return
         number = who.number or self._identities.add(each, who)
         if who.number:
             self._identities.take(number, each, who)
@@ -218,8 +225,7 @@ class Finder:
             return
         replica = self._index.replica(number, root.number)
         if replica is None or replica.backing is None:
-            self._tally.count(root.number, "further_copies")
-            self._tally.tell(root.number, "further copy", root.id_area_path(id))
+            self._tell_further(root.number, root.id_area_path(id))
             return
         if number in self._found.inodes:
             self._tally.count(root.number, "replicas")
@@ -261,6 +267,10 @@ class Finder:
             self._found.inodes.add(inode.number)
             for spot in self._index.placement(inode.number) or ():
                 self._identities.note(inode.number, spot)
+
+    def _tell_further(self, root: RootNo, path: bytes) -> None:
+        self._tally.count(root, "further_copies")
+        self._tally.tell(root, "further copy", path)
 
     def _tick(self) -> None:
         self._done += 1

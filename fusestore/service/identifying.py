@@ -25,6 +25,7 @@ from fusestore.model import FIRST_INODE, Backing, Inode, InodeNo, Layout, Replic
 from fusestore.roots import identity
 from fusestore.service.labels import tells_of, uuids_near
 from fusestore.service.looking import fill
+from fusestore.service.places import is_object
 
 if TYPE_CHECKING:
     import os
@@ -204,7 +205,38 @@ class Identities:
         """Whether an object looks like the one that an inode has been found to be."""
         inode = self._index.inode(number)
         stamp = (each.seen.st_size, each.seen.st_mtime_ns)
-        return inode is not None and _same_type(inode, each) and (inode.size, inode.mtime_ns) == stamp
+        if inode is None or not _same_type(inode, each) or (inode.size, inode.mtime_ns) != stamp:
+            return False
+        return not stat.S_ISLNK(inode.mode) or each.at.driver.readlink(each.at.directory, each.at.name) == inode.target
+
+    def is_left(self, number: InodeNo, each: Object, who: Known) -> bool:
+        """Whether an object is what a move has left: the inode's bytes are on another root, as its record says.
+
+        The copy is the younger of the two, whatever was written to it since. One that is younger than the record's was
+        made after the last word of the manifests. What tells of nobody has to look like a copy, too.
+        """
+        inode = self._index.inode(number)
+        if inode is None or inode.backing is None or inode.backing.root == each.root or each.is_dir:
+            return False
+        if not who.number and not self.is_copy(number, each):
+            return False
+        born_ns, its_ns = each.backing.btime_ns, inode.backing.btime_ns
+        if born_ns and its_ns and born_ns != its_ns:
+            is_elder = born_ns < its_ns
+        else:
+            is_elder = self.is_copy(number, each) and each.spot not in self._store.placement.home_spots(number)
+        return is_elder and self._is_in_place(inode)
+
+    def _is_in_place(self, inode: Inode) -> bool:
+        """Whether the object that a record speaks of is where its row says."""
+        store, number, backing = self._store, inode.number, inode.backing
+        try:
+            return backing is not None and any(
+                spot.root == backing.root and is_object(store.places.at(spot, number), backing)
+                for spot in store.placement.spots(number)
+            )
+        except (OSError, FusestoreError):
+            return False
 
     def _outlives(self, inode: Inode, each: Object) -> bool:
         """Of two objects with one id, a move's source and its copy: whether the second is the copy, and at home."""

@@ -65,7 +65,7 @@ def lasting(opened: Opened) -> dict[InodeNo, object]:
 
 
 def clear_away(opened: Opened, report: Report) -> None:
-    """Remove what a move would have destroyed next: nothing else is told of, and it is left where it is."""
+    """Remove what a move would have destroyed next: nothing else is told of, and it would be adopted where it is."""
     for root, what, path in report.told:
         assert what == "further copy", report.told
         place = opened.disks[root] / os.fsdecode(path)
@@ -86,12 +86,11 @@ def test_an_index_that_is_lost_between_two_steps_comes_back_as_it_was(
             opened.settle()
             known = lasting(opened)
             note_down(opened.store)
-            report = lose_index(opened)
+            clear_away(opened, lose_index(opened))
             assert opened.snapshot() == states[at], f"after step {at}"
             now = lasting(opened)
             assert not [(n, known[n], now[n]) for n in known if known[n] != now.get(n)], f"after step {at}"
             assert now.keys() == known.keys()
-            clear_away(opened, report)
             for step in scenario[at:]:
                 step(opened)
             opened.rest()

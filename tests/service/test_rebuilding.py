@@ -12,7 +12,10 @@ from fusestore.errors import NewerFormat, RootUnavailable, StoreError
 from fusestore.index.check import check
 from fusestore.index.store import Index
 from fusestore.model import State
+from fusestore.service import dropping, replicating
 from fusestore.service.rebuilding import rebuild
+from tests.support.byhand import Job
+from tests.support.calls import ME
 from tests.support.manifests import note_down
 
 if TYPE_CHECKING:
@@ -200,6 +203,86 @@ def test_what_is_gone_is_missing_and_what_was_renamed_is_not(opened: Opened) -> 
     for path, identity in identities(before).items():
         assert after[path.replace(f"{HOT}/d", f"{HOT}/renamed")] == identity
     assert f"{HOT}/gone" not in after
+
+
+def bring(opened: Opened, path: str) -> None:
+    """Let its move go on until a file has arrived, and its old bytes are not destroyed yet."""
+    while not opened.store.condemned.concerns(opened.find(path)):
+        opened.step()
+
+
+def lost_on_the_way(opened: Opened, *left: str, root: str = "hot") -> None:
+    """The index is lost now; it is told what old bytes are on a root, and apart from them all is as before."""
+    before = identities(known(opened)), opened.snapshot()
+    note_down(opened.store)
+    opened.crash()
+    shutil.rmtree(opened.path / "index")
+    report = again(opened)
+    assert set(report.told) == {(root, "further copy", path.encode()) for path in left}
+    for path in left:
+        (opened.disks[root] / path).unlink()
+    assert (identities(known(opened)), opened.snapshot()) == before
+    opened.rest()
+    opened.assert_at_home()
+
+
+@pytest.mark.parametrize("target", [COLD, "uploads"])
+def test_what_a_move_has_left_is_not_taken_for_the_file(opened: Opened, target: str) -> None:
+    source = "hot" if target == COLD else "cold"
+    opened.write(f"resources/{source}/file", b"content")
+    opened.link(f"resources/{source}/file", f"resources/{source}/linked")
+    opened.settle()
+    opened.rename(f"resources/{source}/linked", f"{target}/linked")
+    opened.rename(f"resources/{source}/file", f"{target}/file")
+    bring(opened, f"{target}/file")
+    lost_on_the_way(opened, "file", "linked", root=source)
+
+
+def test_what_a_move_has_left_is_told_apart_though_the_file_was_written_since(opened: Opened) -> None:
+    opened.write(f"{HOT}/file", b"content")
+    opened.rename(f"{HOT}/file", f"{COLD}/file")
+    bring(opened, f"{COLD}/file")
+    fh = opened.open_file(f"{COLD}/file", write=True)
+    opened.write_at(fh, b"other content", 0)
+    opened.release(fh)
+    opened.settle()
+    lost_on_the_way(opened, "file")
+    assert opened.read(f"{COLD}/file") == b"other content"
+
+
+def test_what_was_given_up_in_an_id_area_is_not_taken_for_the_file(opened: Opened) -> None:
+    opened.write("uploads/file", b"content")
+    opened.settle()
+    opened.replicate("uploads/file", "cold")
+    opened.rest()
+    number, store = opened.find("uploads/file"), opened.store
+    uploads, cold = (replicating.named(store, name) for name in ("uploads", "cold"))
+    job = Job(dropping.drop(store, number, uploads, force_last=False, owner=ME, report=lambda count: None))
+    while not store.condemned.concerns(number):
+        job.step()
+    job.drop()
+    left = opened.path_aside(uploads.number, number)
+    lost_on_the_way(opened, os.fspath(left.relative_to(opened.disks["uploads"])), root="uploads")
+    assert {spot.root for spot in opened.store.placement.spots(number)} == {cold.number}
+
+
+def test_what_a_move_has_left_in_a_tree_brings_no_removed_name_back(opened: Opened) -> None:
+    opened.mkdir(f"{HOT}/d")
+    for name in ("file", "other"):
+        opened.write(f"{HOT}/d/{name}", name.encode())
+    opened.settle()
+    opened.rename(f"{HOT}/d", f"{COLD}/d")
+    opened.rename(f"{COLD}/d/file", f"{COLD}/d/renamed")
+    bring(opened, f"{COLD}/d/renamed")
+    lost_on_the_way(opened, "d/file")
+
+
+def test_a_symlink_that_a_move_has_left_is_not_taken_for_another(opened: Opened) -> None:
+    opened.mkdir(f"{HOT}/d")
+    opened.symlink(f"{HOT}/d/symlink", "nowhere")
+    opened.rename(f"{HOT}/d", f"{COLD}/d")
+    bring(opened, f"{COLD}/d/symlink")
+    lost_on_the_way(opened, "d/symlink")
 
 
 def test_what_was_written_meanwhile_has_no_stale_hash(opened: Opened) -> None:
