@@ -25,7 +25,7 @@ from fusestore.roots.manifest import Manifest, framed
 from fusestore.service.recording import entry_of, frame_of, head_of, keeper_of, sort_out
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fusestore.model import Inode, InodeNo, RootNo
     from fusestore.roots.manifest import Entry, Frame, Head
@@ -239,10 +239,7 @@ class Manifests:
                 await book.survey()
             behind = [book for book in self._books.values() if book.step is not Step.IN_STEP and book.can_write]
             await self._renew(behind, at_once=True)
-            changes = self._store.index.changes
-            for book in self._books.values():
-                if book.step is Step.IN_STEP and book.claim != changes:
-                    book.follow(frame_of(self._store, [], step=changes))
+            self._claim(self._store.index.changes, self._books.values())
             async with trio.open_nursery() as nursery:
                 for book in self._books.values():
                     nursery.start_soon(book.write)
@@ -255,7 +252,14 @@ class Manifests:
             is_last = not self._changed
             await self._queue(numbers, left, step if is_last else 0)
             if is_last:
+                self._claim(step, [book for book in self._books.values() if book.claim == 0 and book.can_write])
                 return
+
+    def _claim(self, step: int, books: Iterable[Book]) -> None:
+        """Have those of these manifests that say all that was so after this change say so, if they do not yet."""
+        for book in books:
+            if book.step is Step.IN_STEP and book.claim != step:
+                book.follow(frame_of(self._store, [], step=step))
 
     async def _queue(self, numbers: list[InodeNo], left: list[Inode], step: int) -> None:
         entries: dict[RootNo, list[Entry]] = {}

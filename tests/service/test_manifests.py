@@ -112,6 +112,39 @@ def test_what_is_changed_while_it_is_written_anew_is_in_it(running: Opened) -> N
     run(change_meanwhile, job.run)
 
 
+def test_one_that_was_written_anew_is_in_step_without_a_further_change(running: Opened) -> None:
+    running.write(f"{HOT}/first", b"1")
+    job = Manifests(running.store)
+
+    async def wait() -> None:
+        await trio.sleep(A_WHILE_S)
+        assert {frames(disk)[-1].step for disk in running.disks.values()} == {running.store.index.changes}
+        written = [len(frames(disk)) for disk in running.disks.values()]
+        await trio.sleep(A_WHILE_S)
+        assert [len(frames(disk)) for disk in running.disks.values()] == written  # disks at rest stay at rest
+
+    run(wait, job.run)
+
+
+def test_more_changes_than_one_round_takes_leave_them_in_step(running: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifests, "ROUND", 3)
+    job = Manifests(running.store)
+
+    async def change_much() -> None:
+        await trio.sleep(A_WHILE_S)
+        for number in range(10):
+            running.write(f"{HOT}/{number}", b"x")
+        changed = ("hot", "warm", "cold", "uploads", "downloads")
+        for name in changed[1:]:
+            running.write(f"{name if name.endswith('loads') else f'resources/{name}'}/one", b"x")
+        await trio.sleep(A_WHILE_S)
+        assert said(running.disks) == entries(running.store)
+        assert {frames(running.disks[name])[-1].step for name in changed} == {running.store.index.changes}
+        assert all(sum(frame.anew for frame in frames(running.disks[name])) == 1 for name in changed)  # and followed
+
+    run(change_much, job.run)
+
+
 def test_an_orderly_end_leaves_them_in_step(running: Opened) -> None:
     running.write(f"{HOT}/first", b"1")
     run(Manifests(running.store).close)
