@@ -123,7 +123,7 @@ class UselessCopy(ReplicaError):
 
 
 class LastCopy(ReplicaError):
-    """This is the last good copy; --force-last gives it up, and the file with it."""
+    """This is the last good copy; fusestore replicate makes another, --force-last gives it and the file up."""
 
 
 class InUse(ReplicaError):

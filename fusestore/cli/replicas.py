@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from fusestore.cli.options import Json, Socket, What
-from fusestore.cli.output import print_json, print_table
+from fusestore.cli.output import counted, print_json, print_table
 from fusestore.cli.progress import progress
 from fusestore.cli.target import find
 from fusestore.errors import StartupError
@@ -36,7 +36,8 @@ def replicate(
     elif not done["wanted"]:
         print(f"a copy is kept on {to} already")
     if done["held"]:
-        raise StartupError(f"{len(done['held'])} copies are not made until the reason has passed")
+        copies = counted(len(done["held"]), "copy is", "copies are")
+        raise StartupError(f"{copies} not made until the reason has passed")
 
 
 def drop(
@@ -59,8 +60,8 @@ def drop(
     if json:
         print_json(done)
     else:
-        print(f"{done['dropped']} dropped, {done['removed']} removed")
+        print(f"{counted(done['dropped'], 'copy', 'copies')} dropped, {counted(done['removed'], 'file')} removed")
         if refused:
             print_table(("PATH", "REASON"), [(each["path"], each["reason"]) for each in refused])
     if refused:
-        raise StartupError(f"{len(refused)} files keep their copy on {source}")
+        raise StartupError(f"{counted(len(refused), 'file keeps its', 'files keep their')} copy on {source}")

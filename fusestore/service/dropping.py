@@ -43,19 +43,27 @@ class Dropped(NamedTuple):
 
 
 async def drop(
-    store: Store, top: InodeNo, root: Driver, *, force_last: bool, owner: Owner, report: Callable[[int], None]
+    store: Store,
+    top: InodeNo,
+    root: Driver,
+    *,
+    force_last: bool,
+    owner: Owner,
+    report: Callable[[int], None],
+    path: bytes = b"",
 ) -> Dropped:
     """Give up the copies on `root` of a file, or of every file below a directory.
 
     Args:
         report: called with the number of files looked at so far.
+        path: what the caller calls `top`, which may have other names; b"" for any of them.
 
     Raises:
         NotFound, LastCopy, InUse, RootOffline, OSError: of a single file; below a directory such files are refused.
     """
     if not store.inode(top).is_dir:
-        removed = await drop_file(store, top, root, force_last=force_last, owner=owner)
-        return Dropped(not removed, removed, {})
+        removed = int(await drop_file(store, top, root, force_last=force_last, owner=owner, path=path))
+        return Dropped(1 - removed, removed, {})
     counts = {False: 0, True: 0}
     refused: dict[bytes, str] = {}
     for position, inode in enumerate(walking.below(store, top), 1):
@@ -63,10 +71,11 @@ async def drop(
         report(position)
         if not inode.is_regular or not has_copy(store, inode.number, root.number):
             continue
+        here = walking.path_below(store, inode.number, top)
         try:
-            counts[await drop_file(store, inode.number, root, force_last=force_last, owner=owner)] += 1
+            counts[await drop_file(store, inode.number, root, force_last=force_last, owner=owner, path=here)] += 1
         except (OSError, FusestoreError) as error:
-            refused[store.path(inode.number) or b""] = str(error)
+            refused[here] = str(error)
     return Dropped(counts[False], counts[True], refused)
 
 
@@ -79,26 +88,32 @@ def _is_placed(store: Store, number: InodeNo, root: RootNo) -> bool:
     return any(spot.root == root for spot in store.placement.spots(number))
 
 
-async def drop_file(store: Store, number: InodeNo, root: Driver, *, force_last: bool, owner: Owner) -> bool:
+async def drop_file(
+    store: Store, number: InodeNo, root: Driver, *, force_last: bool, owner: Owner, path: bytes = b""
+) -> bool:
     """Give up a file's copy on `root`; returns whether the file went with it.
+
+    Args:
+        path: what errors call the file; b"" for any of its names.
 
     Raises:
         NotFound: there is none; LastCopy; InUse: it is being written; RootOffline; OSError as the disks say.
     """
     inode = store.inode(number)
+    path = path or store.path(number) or b""
     if store.index.replica(number, root.number) is not None:
         if not force_last and not await _is_spare(store, inode, root.number):
-            raise LastCopy(root.name, store.path(number) or b"")
+            raise LastCopy(root.name, path)
         _drop_replica(store, store.inode(number), root, owner)
         return False
     if not _is_placed(store, number, root.number):
         raise NotFound(f"no copy of it is on {root.name}")
     if store.files.has_writer(number) or inode.state is State.WRITING:
-        raise InUse(store.path(number) or b"")
+        raise InUse(path)
     successor = await succeeding.good_replica(store, inode)
     if successor is None:
         if not force_last:
-            raise LastCopy(root.name, store.path(number) or b"")
+            raise LastCopy(root.name, path)
         _remove(store, store.inode(number), root, owner)
         return True
     driver = store.roots[successor]
@@ -107,7 +122,7 @@ async def drop_file(store: Store, number: InodeNo, root: Driver, *, force_last: 
         _tell(store, batch, inode, driver, root, owner)
 
     if not _is_placed(store, number, root.number):
-        raise InUse(store.path(number) or b"")
+        raise InUse(path)
     discards = succeeding.succeed(store, number, successor, announce)
     await sync_all(store, [driver])
     carry_out(store, discards)

@@ -177,8 +177,15 @@ class Queries:
         """Give up the copies on `root`; see `dropping.drop`."""
         store = self._store
         chosen, top = replicating.named(store, root), self.find(what)
+        path = os.fsencode(what) if self._by_id(what) is None else b""
         done = await dropping.drop(
-            store, top, chosen, force_last=force_last, owner=owner, report=lambda count: report(count, 0, "files")
+            store,
+            top,
+            chosen,
+            force_last=force_last,
+            owner=owner,
+            report=lambda count: report(count, 0, "files"),
+            path=path,
         )
         refused = [{"path": describing.text(path), "reason": reason} for path, reason in done.refused.items()]
         return {"dropped": done.dropped, "removed": done.removed, "refused": refused}

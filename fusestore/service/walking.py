@@ -39,6 +39,14 @@ def below(store: Store, top: InodeNo) -> Iterator[Inode]:
                 yield child
 
 
+def path_below(store: Store, number: InodeNo, top: InodeNo) -> bytes:
+    """A path that leads to an inode by way of the directory `top`; any path, or b"", when none does any more."""
+    for parent, name in store.index.parents(number):
+        if parent == top or top in above(store, parent):
+            return store.join(parent, name) or b""
+    return store.path(number) or b""
+
+
 def children(store: Store, directory: InodeNo) -> Iterator[Inode]:
     """What is in a directory, in the order of names; one with several names there comes as often.
 

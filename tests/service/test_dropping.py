@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 from fusestore.errors import InUse, LastCopy, NotFound
+from fusestore.jobs.scrubber import Scrubber
 from fusestore.service import copies, replicating
+from fusestore.service.queries import Queries
 from tests.support.byhand import finish
+from tests.support.calls import ME
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.opened import Opened
 
 HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"
@@ -145,6 +148,28 @@ def test_below_a_directory_each_file_stands_for_itself(opened: Opened) -> None:
     assert (dropped.dropped, dropped.removed, list(dropped.refused)) == (2, 0, [b"resources/hot/d/c"])
     assert [opened.root_of(f"{HOT}/d/{name}") for name in "abc"] == ["cold", "cold", "hot"]
     assert [opened.read(f"{HOT}/d/{name}") for name in "abc"] == [b"a", b"b", b"c"]
+
+
+def test_the_answer_counts_and_calls_a_hard_link_as_the_caller_does(copied: Opened) -> None:
+    copied.mkdir(f"{HOT}/d")
+    copied.link(f"{HOT}/a", f"{HOT}/d/b")
+
+    def ask(what: str, root: str, *, force_last: bool = False) -> dict[str, Any]:
+        queries = Queries(
+            copied.store, Path("/mnt"), copied.mover.running, trio.lowlevel.checkpoint, Scrubber(copied.store), print
+        )
+        return finish(queries.drop(what, root, force_last=force_last, owner=ME, report=lambda *figures: None))
+
+    done = ask(f"{HOT}/a", "cold")
+    assert [(type(done[each]), done[each]) for each in ("dropped", "removed")] == [(int, 1), (int, 0)]
+    for name in ("a", "d/b"):
+        with pytest.raises(LastCopy, match=rf"replicate.*--force-last.*{HOT}/{name}'$"):
+            ask(f"{HOT}/{name}", "hot")
+    (refused,) = ask(f"{HOT}/d", "hot")["refused"]
+    assert refused["path"] == f"{HOT}/d/b"
+    assert f"{HOT}/d/b" in refused["reason"]
+    done = ask(f"{HOT}/a", "hot", force_last=True)
+    assert [(type(done[each]), done[each]) for each in ("dropped", "removed")] == [(int, 0), (int, 1)]
 
 
 def test_a_replica_of_a_file_whose_root_is_away_is_the_last_good_copy(copied: Opened) -> None:
