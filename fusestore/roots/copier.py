@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 AT_ONCE: Final = 2  # of the works that came together; each waits for its disk now and then
 MESSAGE_BYTES: Final = 1 << 17
 MOST_FILES: Final = 250  # with one message; the kernel takes 253
-NICENESS: Final = 10  # safe here, where no lock is held that requests wait for
+NICENESS: Final = 19  # safe here, where no lock is held that requests wait for
 TELL_S: Final = 0.05  # between two words on how far a work is
 GO, STOP = b"g", b"s"
 
