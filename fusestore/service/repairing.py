@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from fusestore.errors import FusestoreError
+from fusestore.errors import FusestoreError, RootOffline
 from fusestore.model import Cause, Operation, Outcome, Replica, ReplicaState, Verified
-from fusestore.service import moving, soundness, succeeding
+from fusestore.service import moving, replicas, soundness, succeeding
 from fusestore.service.discarding import carry_out
 from fusestore.service.syncing import sync_all
 
 if TYPE_CHECKING:
+    from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
-    from fusestore.model import Inode, InodeNo
+    from fusestore.model import Inode, InodeNo, RootNo
+    from fusestore.service.arriving import Discards
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -37,17 +39,42 @@ async def repair(store: Store, number: InodeNo) -> bool:
 
 
 async def _repair(store: Store, number: InodeNo) -> bool:
+    inode = _damaged(store, number)
+    for root, _ in list(replicas.readable(store, inode)) if inode is not None else ():
+        driver = store.roots[root]
+        try:
+            discards = await _succeed(store, number, driver)
+        except (OSError, RootOffline) as error:  # another disk may do better
+            log.warning("a damaged file is not repaired from here", inode=number, source=driver.name, error=str(error))
+            continue
+        if discards is not None:
+            log.info("a damaged file is repaired", inode=number, source=driver.name)
+            await sync_all(store, [driver])
+            carry_out(store, discards)
+            store.on_move()
+            return True
+    return False
+
+
+def _damaged(store: Store, number: InodeNo) -> Inode | None:
     inode = store.index.inode(number)
-    if inode is None or soundness.unsound(store, inode) is None:
-        return False
-    good = await succeeding.good_replica(store, inode)
-    inode = store.index.inode(number)
-    if good is None or inode is None or soundness.unsound(store, inode) is None:
-        return False
-    record = store.index.replica(number, good)
-    if record is None or (record.algorithm, record.digest) != (inode.hash_algorithm, inode.current_hash):
-        return False  # it was made of the damaged bytes
-    driver, bad = store.roots[good], store.root_of(number)
+    return inode if inode is not None and soundness.unsound(store, inode) is not None else None
+
+
+async def _succeed(store: Store, number: InodeNo, driver: Driver) -> Discards | None:
+    """Make the replica on a root the place of a damaged file; None if it is no better, or nothing is damaged any more.
+
+    Raises:
+        InUse: somebody writes the file; Gone; RootOffline; OSError as the disks say.
+    """
+    good = driver.number
+    inode = _damaged(store, number)
+    if inode is None or not _is_of(store, inode, good) or not await succeeding.prove(store, inode, good):
+        return None
+    inode = _damaged(store, number)
+    if inode is None or not _is_of(store, inode, good):
+        return None
+    bad = store.root_of(number)
     number_of_home = store.placement.home(number)
 
     def announce(batch: Batch, inode: Inode) -> None:
@@ -65,9 +92,10 @@ async def _repair(store: Store, number: InodeNo) -> bool:
         if moving.open_above(store, number) is None:
             moving.begin_again(store, batch, inode, store.roots[number_of_home], source=driver)
 
-    discards = succeeding.succeed(store, number, good, announce, moved=True)
-    log.info("a damaged file is repaired", inode=number, source=driver.name)
-    await sync_all(store, [driver])
-    carry_out(store, discards)
-    store.on_move()
-    return True
+    return succeeding.succeed(store, number, good, announce, moved=True)
+
+
+def _is_of(store: Store, inode: Inode, root: RootNo) -> bool:
+    """Whether a replica was made of a file's content as its hash says it, and not of the damaged bytes."""
+    record = store.index.replica(inode.number, root)
+    return record is not None and (record.algorithm, record.digest) == (inode.hash_algorithm, inode.current_hash)
