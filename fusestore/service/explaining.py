@@ -15,7 +15,7 @@ import trio
 from fusestore.core import moves
 from fusestore.core.intents import Discard, Writing
 from fusestore.errors import FusestoreError
-from fusestore.model import FIRST_INODE, Layout, MoveState, Outcome, State
+from fusestore.model import FIRST_INODE, Layout, MoveState, Outcome, ReplicaState, State
 from fusestore.service import describing, moving, soundness
 from fusestore.service.asking import ask
 from fusestore.service.holders import holders
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fusestore.core.ports import Driver
-    from fusestore.model import Inode, InodeNo, Move, RootNo, Spot
+    from fusestore.model import Inode, InodeNo, Move, Replica, RootNo, Spot
     from fusestore.service.asking import Answer
     from fusestore.service.holders import Holder
     from fusestore.service.store import Store
@@ -47,8 +47,8 @@ class Fact(NamedTuple):
 ORDER: Final = (
     "index-fault", "skeleton", "vanished", "root-offline", "unreadable", "damaged", "conflict", "move-waiting",
     "move-paused", "move-running", "move-queued", "unfinished", "interrupted", "open-for-writing", "unsettled",
-    "root-read-only", "root-full", "leftover-directory", "on-its-way", "aside", "guest", "index-only", "at-home",
-    "condemned", "open-for-reading", "hash-unknown", "hash-known",
+    "root-read-only", "root-full", "leftover-directory", "on-its-way", "elsewhere", "aside", "guest", "index-only",
+    "at-home", "condemned", "open-for-reading", "hash-unknown", "hash-known",
 )  # fmt: skip
 
 HINTS: Final = {
@@ -72,9 +72,9 @@ async def explain(store: Store, mountpoint: Path, inode: Inode) -> tuple[dict[st
     found = await trio.to_thread.run_sync(holders, os.fspath(mountpoint), inode.number) if writers + readers else []
     concerned = list(_moves_of(store, inode.number))
     facts += _whole(store, inode)
-    facts += _position(store, inode)
+    facts += _position(store, inode, concerned)
     facts += (_fact_of(moving.current(store, move)) for move in concerned)
-    facts += _roots(store, inode)
+    facts += _roots(store, inode, concerned)
     facts += _in_the_way(store, inode)
     facts += _left_behind(store, inode)
     facts += _content(store, inode, writers)
@@ -117,7 +117,7 @@ def _whole(store: Store, inode: Inode) -> Iterator[Fact]:
         yield Fact("vanished", text, "put it back under any name on the same root, and it is the same object")
 
 
-def _position(store: Store, inode: Inode) -> Iterator[Fact]:
+def _position(store: Store, inode: Inode, concerned: list[Move]) -> Iterator[Fact]:
     """Where the bytes are, and where the names say they belong."""
     spots, home = store.placement.spots(inode.number), store.placement.home(inode.number)
     if not spots or home is None:
@@ -127,15 +127,36 @@ def _position(store: Store, inode: Inode) -> Iterator[Fact]:
         yield Fact("index-only", f"it lies on no disk: of {here.name} only the files do, all else is in the index")
     elif store.placement.is_home(inode.number):
         yield Fact("at-home", f"its bytes are on {here.name}, where its name says")
-    else:
+    elif concerned or here is wanted:
         yield Fact("on-its-way", f"its name says {wanted.name}, its bytes are on {here.name}")
-    if spots[0].by_id and here.layout is Layout.TREE:
+    else:
+        yield _elsewhere(store, inode, here, wanted)
+    if spots[0].by_id and here.layout is Layout.TREE and any(_left_from(store, move, here) for move in concerned):
         yield Fact("aside", f"it stepped aside on {here.name}, because something else needed its old place")
     homes = {store.placement.directory_home(parent) for parent, _ in store.index.parents(inode.number)}
     if len(homes) > 1:
         names = ", ".join(sorted(store.roots[root].name for root in homes if root is not None))
         text = f"it has names on {names}; its bytes stay on {here.name} as long as one of them is there"
         yield Fact("guest", text, "remove or rename the names on that root to let it go")
+
+
+def _elsewhere(store: Store, inode: Inode, here: Driver, wanted: Driver) -> Fact:
+    """Why the bytes of a file are not where its name says, and no move brings them there."""
+    text = f"its name says {wanted.name}, its bytes are on {here.name}"
+    if wanted.number in store.drains:
+        return Fact("elsewhere", f"{text}, because {wanted.name} is drained and takes nothing")
+    given_up = any(
+        entry.command == "drop" and entry.old_root == wanted.name and entry.new_root
+        for entry in store.index.journal(inode.id)
+    )
+    why = f", because the copy on {wanted.name} was given up" * given_up
+    return Fact("elsewhere", text + why, f"the next rename of it brings them to {wanted.name}")
+
+
+def _left_from(store: Store, move: Move, root: Driver) -> bool:
+    """Whether what a move brings away had its name, and so its old place, on a root."""
+    tops = (store.path(top) for top, number in store.tops.items() if number == root.number)
+    return any(top is not None and move.old_path.startswith(top + b"/") for top in tops)
 
 
 def _moves_of(store: Store, number: InodeNo) -> Iterator[Move]:
@@ -160,14 +181,21 @@ def _fact_of(move: Move) -> Fact:
     return Fact(f"move-{move.state}", f"{what} waits for its turn")
 
 
-def _roots(store: Store, inode: Inode) -> Iterator[Fact]:
-    """What is wrong with the roots where the bytes are and where they belong."""
+def _roots(store: Store, inode: Inode, concerned: list[Move]) -> Iterator[Fact]:
+    """What is wrong with the roots where the bytes are and where a move brings them."""
     here = {spot.root for spot in store.placement.spots(inode.number)}
     home = store.placement.home(inode.number)
-    for number in sorted(here | ({home} if home is not None else set())):
+    replicas = ", ".join(store.roots[root].name for root, _ in _good_replicas(store, inode))
+    for number in sorted(here | ({home} if home is not None and concerned else set())):
         root = store.roots[number]
         if not root.online:
-            text = f"root {root.name} is offline: its bytes cannot be read, written, moved or removed"
+            text = f"root {root.name} is offline: "
+            if number not in here:
+                text += "its bytes cannot get there"
+            elif replicas:
+                text += f"its bytes are read from the replica on {replicas}, and cannot be written, moved or removed"
+            else:
+                text += "its bytes cannot be read, written, moved or removed"
             yield Fact("root-offline", text, f"bring back the disk of {root.path}")
             continue
         if root.read_only:
@@ -246,14 +274,38 @@ def _content(store: Store, inode: Inode, writers: int) -> Iterator[Fact]:
     bad = soundness.unsound(store, inode)
     if bad is not None:
         how = "does not match its recorded hash" if bad.outcome is Outcome.DAMAGED else "cannot be read from its disk"
+        text = f"its content {how}, seen {moment(bad.time_ns)}; mv renames it, and a move to another disk waits for"
         hint = "put a good copy in its place (cp over it), or, if it is right as it is, write it anew"
-        yield Fact("damaged", f"its content {how}, seen {moment(bad.time_ns)}; no move copies it", hint)
+        good = [store.roots[root].name for root, record in _good_replicas(store, inode) if _is_same(record, inode)]
+        if good:
+            hint = f"`fusestore scrub --root {store.roots[bad.root].name}` repairs it from the replica on {good[0]}"
+        yield Fact("damaged", f"{text} it to be whole", hint)
     elif inode.current_hash:
         at_ns = describing.verification(store, inode)["verified_ns"]
         when = f"was compared with the disk {moment(at_ns)}" if at_ns else "was not compared with the disk yet"
-        yield Fact("hash-known", f"the hash of version {inode.version} is recorded and {when}")
+        verified = [
+            f"{store.roots[root].name} was {moment(record.verified_ns)}"
+            for root, record in store.index.replicas(inode.number)
+            if record.state is ReplicaState.CURRENT
+        ]
+        replicas = "".join(f"; its replica on {each}" for each in verified)
+        yield Fact("hash-known", f"the hash of version {inode.version} is recorded and {when}{replicas}")
     else:
         yield Fact("hash-unknown", f"no hash of version {inode.version} is recorded: it was not written or moved here")
+
+
+def _good_replicas(store: Store, inode: Inode) -> list[tuple[RootNo, Replica]]:
+    """The replicas that are known to be current and are within reach."""
+    return [
+        (root, record)
+        for root, record in store.index.replicas(inode.number)
+        if record.state is ReplicaState.CURRENT and store.roots[root].online
+    ]
+
+
+def _is_same(record: Replica, inode: Inode) -> bool:
+    """Whether a replica was made of what the file's hash says; it may be of damaged bytes."""
+    return (record.algorithm, record.digest) == (inode.hash_algorithm, inode.current_hash)
 
 
 def _opened(found: list[Holder], writers: int, readers: int) -> Iterator[Fact]:

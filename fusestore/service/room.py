@@ -109,29 +109,29 @@ def check(store: Store, inode: Inode, target: Driver) -> None:
     if not target.online:
         return
     taken = _spoken_for(store, target)
-    if _fits(store, taken + _known_size(store, inode, lambda each: each.size), target):
+    if _fits(store, taken + _known_size(store, inode, lambda each: each.size)[0], target):
         return
-    needed = _known_size(store, inode, lambda each: needs(store, each, target))
+    needed, is_all = _known_size(store, inode, lambda each: needs(store, each, target))
     if not _fits(store, taken + needed, target) and not (freeing.wait() and _fits(store, taken + needed, target)):
-        raise NoRoom(target.name, f"{needed} bytes needed")
+        raise NoRoom(target.name, f"{'' if is_all else 'more than '}{needed} bytes needed")
 
 
 def _fits(store: Store, needed: int, target: Driver) -> bool:
     return needed <= target.space().available + trash.held_bytes(store, target)
 
 
-def _known_size(store: Store, inode: Inode, size: Callable[[Inode], int]) -> int:
-    """The sizes of a file, or of what is below a directory, as far as they are known in 3 ms."""
+def _known_size(store: Store, inode: Inode, size: Callable[[Inode], int]) -> tuple[int, bool]:
+    """The bytes of a file, or those counted below a directory in 3 ms, and whether all were."""
     if not inode.is_dir:
-        return size(inode) if inode.is_regular else 0
+        return size(inode) if inode.is_regular else 0, True
     deadline = time.monotonic_ns() + SIZE_BUDGET_NS
     known = 0
     for each in walking.below(store, inode.number):
         if each.is_regular:
             known += size(each)
         if time.monotonic_ns() > deadline:
-            break
-    return known
+            return known, False
+    return known, True
 
 
 def needs(store: Store, inode: Inode, target: Driver) -> int:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from fusestore.errors import FusestoreError, NotFound, errno_of
+from fusestore.errors import FusestoreError, NoRoom, NotFound, errno_of
 from fusestore.jobs.scrubber import Scrubber
+from fusestore.service import replicating, room, verifying
 from fusestore.service.queries import Queries
 from tests.support.byhand import finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fusestore.core.ports import Driver
     from tests.support.opened import Opened
 
 HOT, COLD = "resources/hot", "resources/cold"
@@ -127,6 +133,116 @@ def test_a_root_that_is_away_or_read_only_is_said_and_asked_of_the_same_rules(op
     hot.online, cold.read_only = True, True
     assert {call for call, refusal in explain(opened, f"{HOT}/a")["told"].items() if refusal} == {"mv cold"}
     cold.read_only = False
+
+
+def text_of(opened: Opened, what: str, code: str) -> str:
+    """Of the one fact with that code, its text and its hint; "" for none."""
+    return "; ".join(
+        f"{fact['text']} → {fact['hint']}" for fact in explain(opened, what)["facts"] if fact["code"] == code
+    )
+
+
+def root(opened: Opened, name: str) -> Driver:
+    return replicating.named(opened.store, name)
+
+
+def copied(opened: Opened) -> str:
+    """A file on hot with a replica on cold."""
+    opened.write(f"{HOT}/a", b"content")
+    opened.settle()
+    opened.replicate(f"{HOT}/a", "cold")
+    opened.rest()
+    return f"{HOT}/a"
+
+
+def test_a_file_whose_own_copy_was_given_up_says_so_and_did_not_step_aside(opened: Opened) -> None:
+    path = copied(opened)
+    opened.drop(path, "hot")
+    found = explain(opened, path)
+    assert found["codes"] == ["elsewhere", "hash-known"]
+    assert "its bytes are on cold, because the copy on hot was given up; the next rename" in found["verdict"]
+    opened.rename(path, f"{HOT}/b")
+    assert "aside" not in explain(opened, f"{HOT}/b")["codes"]
+    opened.rest()
+    assert explain(opened, f"{HOT}/b")["code"] == "at-home"
+
+
+def test_a_file_below_a_drained_root_says_so_also_when_that_disk_is_gone(opened: Opened) -> None:
+    path = copied(opened)
+    opened.drain("hot", "cold")
+    opened.rest()
+    opened.write(f"{HOT}/new", b"made since")
+    opened.settle()
+    for online in (True, False):
+        root(opened, "hot").online = online
+        for each in (path, f"{HOT}/new"):
+            found = explain(opened, each)
+            assert found["codes"] == ["elsewhere", "hash-known"]
+            assert found["verdict"].endswith("its bytes are on cold, because hot is drained and takes nothing")
+            assert found["told"]["write"] is None
+    root(opened, "hot").online = True
+
+
+def test_what_steps_aside_while_it_moves_says_so(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"content")
+    opened.settle()
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.write(f"{HOT}/a", b"another")
+    assert "stepped aside on hot" in text_of(opened, f"{COLD}/a", "aside")
+
+
+def test_a_root_that_is_away_is_told_for_what_it_holds_up(opened: Opened) -> None:
+    path = copied(opened)
+    root(opened, "hot").online = False
+    assert "read from the replica on cold, and cannot be written" in text_of(opened, path, "root-offline")
+    root(opened, "hot").online, root(opened, "cold").online = True, False
+    assert explain(opened, path)["code"] == "at-home"
+    root(opened, "cold").online = True
+
+
+def test_a_hash_says_when_the_replicas_were_verified(opened: Opened) -> None:
+    text = text_of(opened, copied(opened), "hash-known")
+    assert re.search(r"was not compared with the disk yet; its replica on cold was \d{4}-\d\d-\d\d ", text), text
+
+
+@pytest.mark.parametrize("has_replica", [True, False])
+def test_a_damaged_file_says_what_mv_does_and_who_repairs_it(opened: Opened, has_replica: bool) -> None:
+    path = copied(opened)
+    if not has_replica:
+        opened.drop(path, "cold")
+    (opened.disks["hot"] / "a").write_bytes(b"kontent")
+    record_damage(opened, path)
+    text = text_of(opened, path, "damaged")
+    assert explain(opened, path)["told"]["mv cold"] is None
+    assert "mv renames it, and a move to another disk waits for it to be whole" in text
+    assert ("`fusestore scrub --root hot` repairs it from the replica on cold" in text) is has_replica
+
+
+def record_damage(opened: Opened, path: str) -> None:
+    """A look at a file finds it damaged, and nobody repairs it."""
+    store = opened.store
+    reading = verifying.examine(store, store.inode(opened.find(path)), partial(verifying.read_at_once, store))
+    batch = store.batch()
+    verifying.record(store, batch, finish(reading))
+    store.index.apply(batch)
+
+
+def test_a_directory_that_was_not_counted_to_its_end_needs_more_than_that(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.mkdir(f"{HOT}/d")
+    for name in "abcde":
+        opened.write(f"{HOT}/d/{name}", b"")
+    size = 100 << 20  # more than cold holds
+    opened.set(f"{HOT}/d/a", size=size)
+    opened.settle()
+    directory = opened.store.inode(opened.find(f"{HOT}/d"))
+    with pytest.raises(NoRoom, match=f" {size} bytes needed") as whole:
+        room.check(opened.store, directory, root(opened, "cold"))
+    assert "more than" not in str(whole.value)
+    monkeypatch.setattr(time, "monotonic_ns", itertools.count(0, room.SIZE_BUDGET_NS // 3).__next__)
+    with pytest.raises(NoRoom, match=f"more than {size} bytes needed"):
+        room.check(opened.store, directory, root(opened, "cold"))
 
 
 CALLS: dict[str, Callable[[Opened], object]] = {
