@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import lmdb
 
+from fusestore.config import CONFIG_NAME
 from fusestore.errors import StoreError
 from fusestore.index import numbers, schema, snapshots
 from fusestore.index.migrate import parse_format
@@ -33,7 +34,7 @@ def lock(directory: Path, *, create: bool) -> int:
         directory.mkdir(mode=0o700, exist_ok=True)
     try:
         if (directory / DATA_NAME).exists() is create:
-            raise StoreError(f"{directory} already holds an index" if create else f"{directory} holds no index")
+            raise StoreError(f"{directory} already holds an index" if create else _no_index(directory))
         fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except PermissionError:
         raise StoreError(f"{directory.parent} belongs to another user; use it as that user") from None
@@ -46,6 +47,13 @@ def lock(directory: Path, *, create: bool) -> int:
     os.ftruncate(fd, 0)
     os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
     return fd
+
+
+def _no_index(directory: Path) -> str:
+    """What to say of a directory without an index; a store that has its config has lost it."""
+    store = directory.parent
+    hint = f"; `fusestore rebuild {store}` makes it anew from the roots" if (store / CONFIG_NAME).exists() else ""
+    return f"{directory} holds no index{hint}"
 
 
 def environment(directory: Path, map_bytes: int, *, create: bool, uuid: bytes = b"") -> lmdb.Environment:

@@ -65,6 +65,16 @@ def test_a_directory_without_an_index_is_refused_and_left_alone(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_store_that_has_lost_its_index_is_told_to_rebuild_it(tmp_path: Path, place: Path, is_there: bool) -> None:
+    (tmp_path / "fusestore.toml").touch()
+    if is_there:
+        (tmp_path / "index").mkdir()
+    with pytest.raises(StoreError, match=f"holds no index; `fusestore rebuild {tmp_path}`"):
+        Index.open(tmp_path / "index", witnesses=place)
+    assert (tmp_path / "index").exists() is is_there
+
+
 def test_an_index_is_not_made_twice(made: Path, place: Path) -> None:
     with pytest.raises(StoreError, match="already"):
         Index.open(made, create=True, witnesses=place)
