@@ -39,13 +39,16 @@ class Client:
     """One connection to a daemon.
 
     Raises:
-        NoDaemon: nobody answers at `path`.
+        NoDaemon: nobody answers at `path`, or this user may not ask.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
             self._socket = connect(path, QUICK_S)
+        except PermissionError:
+            hint = "control.mode in the store's fusestore.toml, and the rights of the directories above, say who may"
+            raise NoDaemon(f"this user may not use the daemon's socket {path}; {hint}") from None
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else "it does not answer"
             raise NoDaemon(f"no daemon answers at {path} ({reason}); is the store mounted?") from None

@@ -17,6 +17,7 @@ import trio
 from structlog.testing import capture_logs
 
 from fusestore.control import address, connection, methods
+from fusestore.control.address import listen
 from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
 from fusestore.control.methods import Role
@@ -520,6 +521,20 @@ async def test_the_client_follows_events_and_learns_that_they_are_lost_or_the_da
 def test_the_client_says_that_no_daemon_answers(short_path: Path) -> None:
     with pytest.raises(NoDaemon, match="is the store mounted"):
         Client(short_path / "none")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_the_client_says_that_the_user_may_not_use_the_socket(short_path: Path) -> None:
+    os.chmod(short_path, 0o755)
+    listener = listen(short_path / "c", 0o600, 1)
+    os.seteuid(65534)
+    try:
+        with pytest.raises(NoDaemon, match=r"this user may not use .*control\.mode") as caught:
+            Client(short_path / "c")
+    finally:
+        os.seteuid(0)
+        listener.close()
+    assert "mounted" not in str(caught.value)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
