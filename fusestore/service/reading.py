@@ -6,8 +6,7 @@ A place that is known to be damaged comes last.
 
 from __future__ import annotations
 
-import errno
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 import trio
@@ -18,6 +17,7 @@ from fusestore.model import ReplicaState
 from fusestore.roots import content
 from fusestore.service import replicas, soundness
 from fusestore.service.openfiles import OpenFile
+from fusestore.service.soundness import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
-
-BROKEN: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})  # what a disk answers that has lost the bytes
 
 
 def open_copy(store: Store, inode: Inode) -> OpenFile:

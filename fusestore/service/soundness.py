@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Final
 
 from fusestore.model import Outcome
 
 if TYPE_CHECKING:
     from fusestore.model import Inode, Verified
     from fusestore.service.store import Store
+
+BROKEN: Final = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG})  # what a disk answers that has lost the bytes
 
 
 def unsound(store: Store, inode: Inode) -> Verified | None:

@@ -15,6 +15,7 @@ from fusestore.roots import content, copy, identity
 from fusestore.service import arriving, replicas, verifying
 from fusestore.service.discarding import discard
 from fusestore.service.looking import fill, see
+from fusestore.service.soundness import BROKEN
 from fusestore.service.syncing import sync
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def succeed(
     Raises:
         InUse: the file is being written, or was since the replica was proven; Gone; RootOffline; OSError.
     """
-    inode = see(store, store.inode(number)).inode  # a change from outside would be lost with the old bytes
+    inode = _as_now(store, store.inode(number))
     record = store.index.replica(number, root)
     if record is None or record.state is not ReplicaState.CURRENT or store.files.has_writer(number):
         raise InUse(store.path(number) or b"")
@@ -122,20 +123,39 @@ def succeed(
     return discards
 
 
+def _as_now(store: Store, inode: Inode) -> Inode:
+    """The record with a change from outside, which the old bytes would take along; as it is where their disk fails."""
+    try:
+        return see(store, inode).inode
+    except OSError as error:
+        if error.errno not in BROKEN:
+            raise
+        return store.inode(inode.number)
+
+
 def _take_attributes(store: Store, inode: Inode, at: At) -> None:
     """Give a replica what has become of the file's owner, mode, times and xattrs since it was made.
 
     Where the old bytes cannot be reached the record tells, which knows no xattrs.
     """
+    try:
+        old = _place(store, inode.number)
+        if old is not None:
+            _copy_attributes(old, at)
+            return
+    except OSError as error:
+        if error.errno not in BROKEN:
+            raise
     driver, directory, name = at
-    old = _place(store, inode.number)
-    if old is None:
-        seen = driver.stat(directory, name)
-        if (seen.st_uid, seen.st_gid) != (inode.uid, inode.gid):
-            driver.chown(directory, name, inode.uid, inode.gid)
-        driver.chmod(directory, name, inode.mode)
-        driver.utime(directory, name, inode.atime_ns, inode.mtime_ns)
-        return
+    seen = driver.stat(directory, name)
+    if (seen.st_uid, seen.st_gid) != (inode.uid, inode.gid):
+        driver.chown(directory, name, inode.uid, inode.gid)
+    driver.chmod(directory, name, inode.mode)
+    driver.utime(directory, name, inode.atime_ns, inode.mtime_ns)
+
+
+def _copy_attributes(old: At, at: At) -> None:
+    driver, directory, name = at
     here = set(driver.listxattr(directory, name))
     for attribute in here - {*old.driver.listxattr(old.directory, old.name), identity.IDENTITY_XATTR}:
         driver.removexattr(directory, name, attribute)

@@ -9,10 +9,9 @@ is repaired (`repairing`).
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 import trio
@@ -24,6 +23,7 @@ from fusestore.roots.hashing import tagged
 from fusestore.roots.rereading import digest_from_disk
 from fusestore.service import describing, refreshing, walking
 from fusestore.service.looking import see
+from fusestore.service.soundness import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     Read = Callable[[At, str], Awaitable[bytes]]  # the digest of what lies there, by this algorithm
 
 log = structlog.get_logger()
-
-_UNREADABLE: Final = (errno.EIO, errno.EUCLEAN, errno.EBADMSG)  # the disk's own trouble, not a missing right
 
 
 class Finding(NamedTuple):
@@ -67,7 +65,7 @@ async def examine(store: Store, known: Inode, read: Read) -> Finding:
         at = store.place(inode.number)
         after = FileStamp.of(at.driver.stat(at.directory, at.name))
     except OSError as error:
-        outcome = Outcome.UNREADABLE if error.errno in _UNREADABLE else None
+        outcome = Outcome.UNREADABLE if error.errno in BROKEN else None
         return Finding(inode, outcome, error=error.strerror or str(error))
     except FusestoreError as error:
         return Finding(inode, None, error=str(error))
