@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -143,6 +144,7 @@ def run(config: Config, mountpoint: Path, ready: Ready, *, degraded: bool, take:
         StartupError: of what kind, says its type.
     """
     from fusestore.fuse.session import Session
+    from fusestore.roots.aside import Aside
     from fusestore.service.founding import open_store
 
     store = open_store(config, degraded=degraded, take=take)
@@ -150,7 +152,8 @@ def run(config: Config, mountpoint: Path, ready: Ready, *, degraded: bool, take:
     try:
         session = Session(store, mountpoint)
         try:
-            clean = trio.run(_serve, store, session, mountpoint, ready)
+            with closing(Aside()) as store.aside:
+                clean = trio.run(_serve, store, session, mountpoint, ready)
         except BaseExceptionGroup as group:
             raise _alone(group) from None
         finally:

@@ -176,8 +176,8 @@ async def _do_all(
     Much of it is done aside: the loop would wait for the interpreter, now and then, behind what it holds up.
     """
     paces = [_paced(store, partial(progress, load)) for load in group if load.number in works]
-    size = sum(load.size for load in group)
-    do = store.aside.do if size >= ASIDE_BYTES else _do_here
+    is_large = sum(load.size for load in group) >= ASIDE_BYTES
+    do = store.aside.do if store.aside is not None and is_large else _do_here
     if not works:
         return {}
     try:

@@ -32,7 +32,6 @@ from fusestore.model import (
     RootNo,
     Spot,
 )
-from fusestore.roots.aside import Aside
 from fusestore.roots.hashing import tagged
 from fusestore.service.discarding import Condemned
 from fusestore.service.openfiles import InPassing, OpenFiles
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     from fusestore.core.ports import Driver
     from fusestore.index.store import Index
     from fusestore.model import Move
+    from fusestore.roots.aside import Aside
     from fusestore.service.doubting import Losses
     from fusestore.service.emptying import Progress
 
@@ -110,7 +110,7 @@ class Store:
         self.running: dict[MoveNo, Move] = {}  # moves in somebody's hands, with counts ahead of those in the index
         self.is_ending = False  # copies on their way stop where they can
         self.pace = Pace(config.moves.rate)  # of all copies together
-        self.aside = Aside()
+        self.aside: Aside | None = None  # the process that copies, where a daemon serves
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
@@ -334,4 +334,3 @@ class Store:
         for root in self.roots.values():
             root.close()
         self.index.close(clean=clean)
-        self.aside.close()
