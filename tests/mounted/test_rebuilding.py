@@ -82,6 +82,9 @@ def test_everything_is_known_as_before(travel: Mounted, end: str) -> None:
 
 def test_what_was_on_its_way_arrives(travel: Mounted) -> None:
     hot, cold = travel.resources / "hot", travel.resources / "cold"
+    travel.umount()
+    travel.configure("moves", rate=1 << 20)  # so slowly that it is on its way when the index is lost
+    travel.mount()
     library(hot / "library")
     plant(hot / "library")
     travel.wait("--all")
@@ -93,8 +96,9 @@ def test_what_was_on_its_way_arrives(travel: Mounted) -> None:
     travel.umount()  # in the middle of it
     shutil.rmtree(travel.store / "index")
     answer = rebuilt(travel)
-    assert answer["moves"] == 1, answer
+    assert answer["moves"] >= 1, answer
     remove_what_was_left(travel, answer)
+    travel.configure("moves", rate=0)
     travel.mount()
     assert changes(before, wherever(facts(cold / "library"))) == []
     travel.wait("--all")
