@@ -33,6 +33,8 @@ def drain(
     """
     if plan + stop + wait > 1 or (stop and to):
         raise UsageError("give one of --plan, --stop and --wait; --to goes not with --stop")
+    if root in (to or ()):
+        raise UsageError(f"{root} is the root that is to be emptied; name another one with --to")
     with connect(socket) as client, progress("draining") as report:
         if stop:
             done = client.call("roots.stop_drain", {"root": root})

@@ -67,7 +67,9 @@ def check(store: Store, root: Driver, to: Iterable[Driver]) -> tuple[RootNo, ...
         raise InvalidRequest(f"only resource roots can be drained, and {root.name} is none")
     to = tuple(to)
     for each in to:
-        if each is root or each.layout is not Layout.TREE or each.number in store.drains or each.read_only:
+        if each is root:
+            raise InvalidRequest(f"{root.name} is the root that is to be emptied")
+        if each.layout is not Layout.TREE or each.number in store.drains or each.read_only:
             raise InvalidRequest(f"nothing can be put on {each.name}")
     if not to and root.number in store.drains:
         return store.drains[root.number].to

@@ -234,6 +234,11 @@ async def test_the_plan_of_a_drain_shows_what_leaves_and_says_so_when_nothing_ha
     assert text.splitlines() == ["no file is known on main: nothing has to leave", stays]
 
 
+async def test_a_root_is_not_drained_to_itself(commands: Commands) -> None:
+    said = await commands.run("drain", "cold", "--to", "cold", code=2)
+    assert said == "fusestore: cold is the root that is to be emptied; name another one with --to\n"
+
+
 async def test_no_daemon_has_its_own_status(commands: Commands, tmp_path: Path) -> None:
     assert "no daemon answers" in await commands.run("status", "--socket", str(tmp_path / "none"), code=6)
 

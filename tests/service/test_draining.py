@@ -119,8 +119,8 @@ def test_nothing_can_be_made_below_it_when_no_other_root_takes_files(opened: Ope
 def test_it_is_refused_what_cannot_be_drained_or_drained_to(opened: Opened) -> None:
     with pytest.raises(InvalidRequest, match="resource roots"):
         opened.drain("uploads")
-    for to in ("hot", "uploads"):
-        with pytest.raises(InvalidRequest, match=to):
+    for to, why in (("hot", "hot is the root that is to be emptied"), ("uploads", "nothing can be put on uploads")):
+        with pytest.raises(InvalidRequest, match=why):
             opened.drain("hot", to)
     opened.drain("cold")
     with pytest.raises(InvalidRequest, match="cold"):
