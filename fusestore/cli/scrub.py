@@ -26,7 +26,8 @@ def scrub(
     """Read everything again in the background.
 
     Each file is compared with its recorded hash. Returns at once; the reading goes on, across restarts, at idle
-    priority. What differs is told by an event, by `status` and here; nothing is changed.
+    priority. What differs is told by an event, by `status` and here. It is repaired from a good replica, where another
+    root has one, and a replica that differs is made again; else nothing is changed.
     """
     chosen = root is not None or rate is not None or now
     if status + stop + chosen > 1:

@@ -95,6 +95,11 @@ async def test_a_scrub_shows_how_far_it_is_and_what_is_not_sound(commands: Comma
     assert (await commands.json("scrub", "--now", "--root", "main"))["damaged"][0]["path"] == "uploads/a"
 
 
+async def test_the_help_of_scrub_says_what_it_repairs(commands: Commands) -> None:
+    text = " ".join((await commands.run("scrub", "--help")).split())
+    assert "It is repaired from a good replica, where another root has one" in text
+
+
 async def test_the_trash_is_listed_emptied_and_restored_from(commands: Commands, tmp_path: Path) -> None:
     assert "0017-01932f6c" in await commands.run("trash", "list")
     assert "1 files, 4.0 KiB" in await commands.run("trash", "empty", "--root", "main")
