@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from fusestore.cli.options import Json, Socket, What
-from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
+from fusestore.cli.output import counted, duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect, find
 from fusestore.control.client import QUICK_S
@@ -168,7 +168,7 @@ def verify(
 ) -> None:
     """Read bytes again and compare their hashes.
 
-    Exit status 1 when something differs from the index or cannot be read.
+    Exit status 1 when something differs from the index or cannot be read, also because its root is away.
     """
     if (what is None) == (root is None):
         raise UsageError("give PATH|ID or --root NAME")
@@ -179,10 +179,19 @@ def verify(
         print_json(result)
     else:
         print(f"{result['checked']} checked, {result['ok']} ok, {result['unknown']} without a hash to compare with")
-        if result["bad"]:
-            print_table(("PATH", "ID", "TROUBLE"), [(bad["path"], bad["id"], _trouble(bad)) for bad in result["bad"]])
+        rows = [(bad["path"], bad["id"], _trouble(bad)) for bad in result["bad"]]
+        rows += [(file["path"], file["id"], f"root away: {file['root']}") for file in result["away"]]
+        if rows:
+            print_table(("PATH", "ID", "TROUBLE"), rows)
+    trouble = []
     if result["bad"]:
-        raise StartupError(f"{len(result['bad'])} of {result['checked']} files differ or cannot be read")
+        differ = counted(result["checked"], "file differs or cannot be read", "files differ or cannot be read")
+        trouble.append(f"{len(result['bad'])} of {differ}")
+    if result["away"]:
+        roots = ", ".join(sorted({file["root"] for file in result["away"]}))
+        trouble.append(f"{counted(len(result['away']), 'file was', 'files were')} not read, the root is away: {roots}")
+    if trouble:
+        raise StartupError("; ".join(trouble))
 
 
 def _trouble(bad: dict[str, Any]) -> str:

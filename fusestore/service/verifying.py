@@ -117,7 +117,8 @@ async def verify(store: Store, top: InodeNo, root: str | None, report: Report) -
 
     Returns:
         counts of files: `checked`, `ok`, `unknown` (no hash is recorded for the present content, or somebody writes
-        it), and `bad`: a line for each that differs or cannot be read.
+        it), and `bad`: a line for each that differs or cannot be read. `away`: one for each whose root is, which is
+        not among the checked.
     """
 
     async def read(at: At, algorithm: str) -> bytes:
@@ -125,19 +126,24 @@ async def verify(store: Store, top: InodeNo, root: str | None, report: Report) -
 
     checked = ok = unknown = read_bytes = 0
     bad: list[dict[str, Any]] = []
+    away: list[dict[str, Any]] = []
     total = 0
     async for _, inode in _files_below(store, top, root):
         total += inode.size
     async for path, known in _files_below(store, top, root):
-        checked += 1
         finding = await examine(store, known, read)
         batch = store.batch()
         record(store, batch, finding)
         if batch.rows:
             store.index.apply(batch)
         inode = finding.inode
-        if finding.found or finding.error:
-            line = {"path": describing.text(path), "id": describing.id_text(inode.id)}
+        line = {"path": describing.text(path), "id": describing.id_text(inode.id)}
+        driver = store.root_of(inode.number)
+        is_away = finding.outcome is not Outcome.SOUND and driver is not None and not driver.online
+        checked += not is_away
+        if is_away and driver is not None:
+            away.append({**line, "root": driver.name})
+        elif finding.found or finding.error:
             line["expected"] = tagged(inode.hash_algorithm, inode.current_hash)
             found = (
                 {"found": tagged(inode.hash_algorithm, finding.found)} if finding.found else {"error": finding.error}
@@ -149,7 +155,7 @@ async def verify(store: Store, top: InodeNo, root: str | None, report: Report) -
             unknown += 1
         read_bytes += inode.size
         report(read_bytes, total, "bytes")
-    return {"checked": checked, "ok": ok, "unknown": unknown, "bad": bad}
+    return {"checked": checked, "ok": ok, "unknown": unknown, "bad": bad, "away": away}
 
 
 def _as_now(store: Store, inode: Inode) -> Inode:

@@ -205,7 +205,9 @@ class FakeQueries:
             self.running -= 1
 
     async def verify(self, what: str | None, root: str | None, report: Report) -> dict[str, Any]:
-        return {"checked": 2, "ok": 1, "unknown": 0, "bad": [{"path": "uploads/b", "id": ID, "error": "gone"}]}
+        bad = [{"path": "uploads/b", "id": ID, "error": "gone"}]
+        away = [{"path": f"resources/cold/{name}", "id": ID, "root": "cold"} for name in "cd"]
+        return {"checked": 2, "ok": 1, "unknown": 0, "bad": bad, "away": away}
 
     def scrub(self) -> dict[str, Any]:
         bad = {

@@ -218,7 +218,8 @@ async def test_wait_gives_up_after_its_time(commands: Commands) -> None:
 
 
 async def test_verify_names_what_is_bad_and_ends_with_status_1(commands: Commands) -> None:
-    await commands.run("verify", "--root", "main", code=1)
+    said = await commands.run("verify", "--root", "main", code=1)
+    assert said == ("fusestore: 1 of 2 files differ or cannot be read; 2 files were not read, the root is away: cold\n")
 
 
 async def test_copies_are_added_shown_and_given_up(commands: Commands) -> None:

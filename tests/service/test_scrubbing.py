@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from fusestore.core.moves import MISMATCH
 from fusestore.jobs.scrubber import BUSY_S, LOOK_S, Halted, Manners, Scrubber
-from fusestore.model import MoveState, Outcome, ReplicaState
+from fusestore.model import MOUNT_ROOT, MoveState, Outcome, ReplicaState
 from fusestore.service import describing, soundness, verifying
 from tests.support.byhand import Job, finish, run
 
@@ -79,6 +79,22 @@ def test_a_pass_reads_every_file_and_names_the_one_flipped_bit(two: Opened) -> N
     assert event.detail == f"expected blake3:{inode.hash.hex()}, found blake3:{bad.found.hex()}"
     assert (two.disks["hot"] / "bad").read_bytes() == rotten  # nothing is changed
     assert two.store.index.journal(inode.id)[-1].command == "verify"
+
+
+def test_verify_tells_files_whose_root_is_away_apart_from_those_that_differ(two: Opened) -> None:
+    rot(two, "hot", "bad")
+    (hot,) = (root for root in two.store.roots.values() if root.name == "hot")
+
+    def verify() -> dict[str, Any]:
+        return finish(verifying.verify(two.store, MOUNT_ROOT, None, lambda *figures: None))
+
+    found = verify()
+    assert (found["checked"], [bad["path"] for bad in found["bad"]], found["away"]) == (3, [f"{HOT}/bad"], [])
+    hot.online = False
+    found = verify()
+    hot.online = True
+    assert (found["checked"], found["ok"], found["unknown"], found["bad"]) == (1, 1, 0, [])
+    assert [(each["path"], each["root"]) for each in found["away"]] == [(f"{HOT}/bad", "hot"), (f"{HOT}/good", "hot")]
 
 
 def test_what_is_known_to_be_bad_is_told_once_until_it_is_written_or_reads_well_again(two: Opened) -> None:
