@@ -33,8 +33,10 @@ def replicate(
         print_json(done)
     elif done["held"]:
         print_table(("PATH", "ROOT", "REASON"), [(each["path"], each["root"], each["reason"]) for each in done["held"]])
-    elif not done["wanted"]:
+    elif not done["wanted"] and not done["files"]:
         print(f"a copy is kept on {to} already")
+    elif not wait:
+        print(f"{counted(done['files'], 'file')} to be copied to {to}")
     if done["held"]:
         copies = counted(len(done["held"]), "copy is", "copies are")
         raise StartupError(f"{copies} not made until the reason has passed")

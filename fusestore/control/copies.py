@@ -53,9 +53,10 @@ class RemoveWhat(Arguments, forbid_unknown_fields=True):
 async def replicate(call: Call, what: ReplicateWhat) -> dict[str, Any]:
     """Have a verified copy of a file, or of every file below a directory, made on another root."""
     named = required(What(what.path, what.id))
+    files = await call.queries.lacking(named, what.root)  # before the first of them is copied
     wanted = call.queries.replicate(named, what.root, None, call.peer)
     held = await call.queries.replicas_made(named, what.root, call.report) if what.wait else []
-    return {"wanted": wanted, "held": held}
+    return {"wanted": wanted, "files": files, "held": held}
 
 
 async def drop(call: Call, what: DropWhat) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from fusestore.core.placement import by_id
 from fusestore.errors import FusestoreError
 from fusestore.model import MOUNT_ROOT, InodeNo, Layout, ReplicaState
 from fusestore.roots.hashing import tagged
-from fusestore.service import describing, replicating, succeeding, verifying, walking
-from fusestore.service.replicas import ANY
+from fusestore.service import describing, refreshing, replicating, succeeding, verifying, walking
+from fusestore.service.replicas import ANY, roots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,6 +123,23 @@ async def _found(store: Store, inode: Inode, root: RootNo, is_replica: bool) -> 
         return "ok" if digest == expected else "bad"
     except (OSError, FusestoreError) as error:
         return str(error)
+
+
+# -- due --------------------------------------------------------------------------------------------------------------
+
+
+async def lacking(store: Store, top: InodeNo, root: RootNo) -> int:
+    """How many files from `top` down have no current copy on a root, and do not belong there."""
+    found: set[InodeNo] = set()
+    for inode in walking.below(store, top):
+        await trio.lowlevel.checkpoint()
+        if inode.is_dir:
+            await refreshing.refresh(store, inode.number)
+        elif inode.is_regular and root not in roots_of(store, inode.number):
+            record = store.index.replica(inode.number, root)
+            if record is None or record.state is not ReplicaState.CURRENT:
+                found.add(inode.number)
+    return len(found)
 
 
 # -- waiting ----------------------------------------------------------------------------------------------------------

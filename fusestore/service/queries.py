@@ -169,6 +169,10 @@ class Queries:
         chosen = replicating.named(store, source) if source is not None else None
         return replicating.want(store, self.find(what), replicating.target(store, root), owner, source=chosen)
 
+    async def lacking(self, what: str, root: str) -> int:
+        """How many files of what `what` names would be copied to `root` now; see `copies.lacking`."""
+        return await copies.lacking(self._store, self.find(what), replicating.target(self._store, root).number)
+
     async def replicas_made(self, what: str, root: str, report: Report) -> list[dict[str, Any]]:
         """Wait until the copies on `root` are made; returns those that are held up."""
         return await copies.made(self._store, self.find(what), replicating.named(self._store, root).number, report)

@@ -31,7 +31,7 @@ def test_a_replica_is_made_shown_read_again_refreshed_and_dropped(travel: Mounte
     file = travel.resources / "hot" / "run"
     file.write_bytes(b"precious" * 100_000)
     travel.wait()
-    assert travel.json("replicate", file, "--to", "cold", "--wait") == {"wanted": 1, "held": []}
+    assert travel.json("replicate", file, "--to", "cold", "--wait") == {"wanted": 1, "files": 1, "held": []}
     assert copies(travel, file) == [("hot", "home", "current", True), ("cold", "replica", "current", True)]
     assert [each["found"] for each in travel.json("where", "--verify", file)] == ["ok", "ok"]
     assert "a copy is kept on cold already" in travel.cli("replicate", file, "--to", "cold").out

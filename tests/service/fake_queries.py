@@ -137,6 +137,9 @@ class FakeQueries:
         self.copies.append((what, root, source))
         return 1
 
+    async def lacking(self, what: str, root: str) -> int:
+        return 12
+
     async def replicas_made(self, what: str, root: str, report: Report) -> list[dict[str, Any]]:
         return [{"path": what, "root": root, "reason": "no room"}]
 

@@ -224,7 +224,7 @@ async def test_verify_names_what_is_bad_and_ends_with_status_1(commands: Command
 
 async def test_copies_are_added_shown_and_given_up(commands: Commands) -> None:
     assert "1 copy is not made" in await commands.run("replicate", ID, "--to", "cold", "--wait", code=1)
-    await commands.run("replicate", ID, "--to", "cold")
+    assert await commands.run("replicate", ID, "--to", "cold") == "12 files to be copied to cold\n"
     assert commands.queries.copies == [(ID, "cold", None)] * 2
     assert "last good copy" in await commands.run("drop", ID, "--from", "cold", code=1)
     assert "0 copies dropped, 1 file removed" in await commands.run("drop", ID, "--from", "cold", "--force-last")

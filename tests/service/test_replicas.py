@@ -12,7 +12,7 @@ import pytest
 from fusestore.core.ports import Space
 from fusestore.errors import IndexFull, InvalidRequest, NotFound
 from fusestore.jobs import staging
-from fusestore.service import copies
+from fusestore.service import copies, replicating
 from tests.support.byhand import Job, finish
 
 if TYPE_CHECKING:
@@ -388,3 +388,21 @@ def test_a_replica_that_finds_no_room_is_told_once_and_made_when_there_is(
     monkeypatch.undo()
     opened.rest()
     assert opened.replicas(f"{HOT}/a") == {"cold": "current"}
+
+
+def test_the_files_that_are_to_be_copied_are_counted_each_once(opened: Opened) -> None:
+    opened.mkdir(f"{HOT}/d")
+    for name in "abc":
+        opened.write(f"{HOT}/d/{name}", name.encode())
+    opened.link(f"{HOT}/d/a", f"{HOT}/d/link")
+    opened.symlink(f"{HOT}/d/s", "a")
+    opened.settle()
+
+    def lacking(path: str, root: str) -> int:
+        return finish(copies.lacking(opened.store, opened.find(path), replicating.named(opened.store, root).number))
+
+    assert (lacking(f"{HOT}/d", "cold"), lacking(f"{HOT}/d/a", "cold"), lacking(f"{HOT}/d", "hot")) == (3, 1, 0)
+    opened.replicate(f"{HOT}/d/a", "cold")
+    assert lacking(f"{HOT}/d", "cold") == 3
+    opened.rest()
+    assert (lacking(f"{HOT}/d", "cold"), lacking(f"{HOT}/d/a", "cold")) == (2, 0)
