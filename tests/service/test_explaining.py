@@ -233,9 +233,11 @@ def test_a_directory_that_was_not_counted_to_its_end_needs_more_than_that(
     opened.mkdir(f"{HOT}/d")
     for name in "abcde":
         opened.write(f"{HOT}/d/{name}", b"")
-    size = 100 << 20  # more than cold holds
-    opened.set(f"{HOT}/d/a", size=size)
+    size = 100_000
+    opened.write(f"{HOT}/d/a", bytes(size))
     opened.settle()
+    space = root(opened, "cold").space()._replace(available=size - 1)
+    monkeypatch.setattr(root(opened, "cold"), "space", lambda: space)
     directory = opened.store.inode(opened.find(f"{HOT}/d"))
     with pytest.raises(NoRoom, match=f" {size} bytes needed") as whole:
         room.check(opened.store, directory, root(opened, "cold"))
