@@ -54,7 +54,6 @@ def copy_file(
     root: RootNo,
     algorithm: str,
     progress: Progress | None = None,
-    allocated: Callable[[], None] | None = None,
 ) -> CopyResult:
     """Copy the open regular file `source` to the new file `name` in the directory `incoming`; holes stay holes.
 
@@ -64,7 +63,6 @@ def copy_file(
     Args:
         root: the number of the root that `incoming` belongs to, for the backing.
         progress: called with the number of bytes done so far; what it raises ends the copy.
-        allocated: called if and when the disk has set aside the room that the whole copy takes.
 
     Raises:
         OSError: the disks' own answers; whatever is raised, no file stays behind.
@@ -81,8 +79,7 @@ def copy_file(
                 if progress is not None:
                     progress(hasher.size)
         else:
-            if _is_allocated(target, before) and allocated is not None:
-                allocated()
+            _set_aside(target, before)
             _copy_bytes(source, target, before.st_size, hasher, progress)
         os.ftruncate(target, hasher.size)
         _copy_attributes(source, target, before)
@@ -169,21 +166,19 @@ def _is_cloned(source: int, target: int, status: os.stat_result) -> bool:
     return True
 
 
-def _is_allocated(target: int, status: os.stat_result) -> bool:
-    """Whether the disk has set room aside for the whole copy; not for a small one, nor for one with holes.
+def _set_aside(target: int, status: os.stat_result) -> None:
+    """Have the disk set aside the room of the whole copy, if it can; not for a small one, nor for one with holes.
 
     Raises:
         OSError: there is no room.
     """
     if not BLOCK_BYTES < status.st_size <= status.st_blocks * 512:
-        return False
+        return
     try:
         syscalls.fallocate(target, status.st_size)
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise
-        return False
-    return True
 
 
 def _copy_bytes(source: int, target: int, size: int, hasher: Hasher, progress: Progress | None) -> None:
