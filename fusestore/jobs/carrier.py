@@ -22,7 +22,7 @@ from fusestore.jobs import follower, staging
 from fusestore.jobs.follower import Follower
 from fusestore.jobs.staging import Load
 from fusestore.model import FileStamp, Outcome, State
-from fusestore.service import arriving, directories, draining, room, soundness, succeeding, trash, verifying
+from fusestore.service import arriving, directories, draining, keeping, room, soundness, succeeding, trash, verifying
 from fusestore.service.breath import Breath
 from fusestore.service.discarding import carry_out
 from fusestore.service.looking import see
@@ -76,6 +76,8 @@ class Carrier:
         self._claimed.update(mine)
         try:
             await self._bring(mine, held)
+            for number in mine:
+                keeping.look_again(self._store, number)  # there was no root for a copy, perhaps, but the one it left
         finally:
             self._claimed.difference_update(mine)
         return held

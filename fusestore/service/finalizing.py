@@ -50,7 +50,7 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
         return None
     if inode.state is State.READY and inode.hash_version == inode.version and number not in store.suspects:
         replicas.settled(store, number)  # while it was open for writing nobody could know that nothing would come
-        keeping.look_again(store, inode)
+        keeping.look_again(store, number)
         return None
     driver = store.root_of(number)
     if driver is None or not driver.online:

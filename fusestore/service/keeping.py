@@ -61,18 +61,20 @@ def consider(store: Store, batch: Batch, inode: Inode, home: RootNo | None) -> N
         look_at(store, batch, inode.number)
 
 
-def look_again(store: Store, inode: Inode) -> None:
-    """Have the copies of a file counted that was passed over while it was open, if it lacks any."""
-    if store.copies and _lacking(store, inode):
+def look_again(store: Store, number: InodeNo) -> None:
+    """Have the copies of a file counted that was passed over while it was open or on its way, if it lacks any."""
+    inode = store.index.inode(number) if store.copies else None
+    if inode is not None and inode.is_regular and _lacking(store, inode):
         batch = store.batch()
-        look_at(store, batch, inode.number)
+        look_at(store, batch, number)
         store.index.apply(batch)
 
 
 def provide(store: Store, batch: Batch, inode: Inode) -> int:
     """Add to a batch that the copies which a file lacks are wanted, each on a root chosen now; returns how many are.
 
-    One that needs more of them than there are roots for stays due.
+    One that needs more of them than there are roots for stays due. That is no trouble while it is on its way: the root
+    that it leaves may have one when it has arrived, and then it is looked at again.
     """
     number = inode.number
     lacking = needed = _lacking(store, inode)
@@ -84,7 +86,7 @@ def provide(store: Store, batch: Batch, inode: Inode) -> int:
         devices.add(candidates.pop(root).device)
         lacking -= 1
     batch.due(ANY, number, due=lacking > 0)
-    if lacking:
+    if lacking and len(replicas.roots_of(store, number)) == 1:
         store.troubles[number, ANY] = NO_ROOT
     else:
         store.troubles.pop((number, ANY), None)

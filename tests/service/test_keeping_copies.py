@@ -82,6 +82,27 @@ def test_what_is_renamed_to_such_a_root_gets_copies(kept: Opened) -> None:
     kept.assert_at_home()
 
 
+def test_the_root_that_a_file_leaves_may_have_its_copy_when_it_has_arrived(kept: Opened) -> None:
+    for root in ("main", "warm"):
+        online(kept, root, is_online=False)
+    kept.write(f"{COLD}/a", b"x")
+    kept.mkdir(f"{COLD}/d")
+    kept.write(f"{COLD}/d/b", b"y")
+    kept.settle()
+    for name in ("a", "d"):
+        kept.rename(f"{COLD}/{name}", f"{HOT}/{name}")
+    kept.make_replicas()
+    assert kept.store.troubles == {}  # so whoever waits goes on waiting
+    told: list[InodeNo] = []
+    kept.store.on_due = lambda root, number: told.append(number) if root == ANY else None
+    while kept.store.index.has_open_moves():
+        kept.step()
+    assert {kept.find(f"{HOT}/a"), kept.find(f"{HOT}/d/b")} <= set(told)
+    kept.rest()
+    for name in ("a", "d/b"):
+        assert kept.replicas(f"{HOT}/{name}") == {"cold": "current"}
+
+
 def test_a_copy_that_a_move_takes_over_is_made_up_for(kept: Opened) -> None:
     ask(kept, hot=2, cold=2)
     kept.write(f"{HOT}/a", b"x")
