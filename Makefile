@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# A file's tests stay together, as they share mounts and disks; more than a few workers would only keep each other waiting.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 export PYTHON
 
 help: ## list these targets
@@ -25,7 +27,7 @@ check: setup ## ruff, mypy --strict, import-linter
 
 test: ## all tests but the long ones; PYTEST_ARGS adds options
 	@scripts/setup.sh tests
-	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not long" $(PYTEST_ARGS)
 
 test-all: ## all tests
 	@scripts/setup.sh tests

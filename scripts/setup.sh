@@ -37,6 +37,8 @@ has() { command -v "$1"; }
 has_sbin() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
 has_headers() { "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; }
 
+has_module() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$2"; }
+
 install_missing() {
     ((${#missing[@]})) || return 0
     local command=(apt-get install --yes --no-install-recommends "${missing[@]}")
@@ -84,6 +86,12 @@ if [[ ${1-} == tests || ${1-} == bench ]]; then
     need tar "packs and unpacks in the mount" has tar
     need util-linux "setpriv and flock" has setpriv
     need xfsprogs "mkfs.xfs, for a third disk" has_sbin mkfs.xfs
+fi
+if [[ ${1-} == tests ]]; then
+    need dbench "does the work of an office in the mount" has dbench
+    need fio "writes and verifies in the mount" has fio
+    need "lib$version-testsuite" "Python's own tests of files" has_module "$python" test.test_os
+    need stress-ng "calls everything in the mount" has stress-ng
 fi
 if [[ ${1-} == bench ]]; then
     need bindfs "a pass-through in C" has bindfs

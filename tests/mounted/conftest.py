@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,3 +80,21 @@ def travel(tmp_path: Path, disks: Disks, deadline_s: float) -> Iterator[Mounted]
     roots = {"hot": Root(disks.hot / folder), "cold": Root(disks.cold / folder)}
     with mounted(tmp_path / "travel", roots) as subject, subject.deadline(deadline_s):
         yield subject
+
+
+@pytest.fixture
+def interpreter() -> Iterator[Path]:
+    """An interpreter that the ordinary user may run; root's own often lies in a closed home directory."""
+    real = Path(sys.executable).resolve()
+    prefix = real.parents[1]
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in real.parents):
+        yield real
+        return
+    place = Path("/tmp") / f"fusestore-python-{os.getpid()}"
+    place.mkdir()
+    subprocess.run(["mount", "--bind", prefix, place], check=True)
+    try:
+        yield place / real.relative_to(prefix)
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+        place.rmdir()

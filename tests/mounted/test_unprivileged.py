@@ -48,24 +48,6 @@ echo all done
 
 
 @pytest.fixture
-def interpreter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An interpreter that the ordinary user may run; root's own often lies in a closed home directory."""
-    real = Path(sys.executable).resolve()
-    prefix = real.parents[1]
-    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in real.parents):
-        yield real
-        return
-    place = Path("/tmp") / f"fusestore-python-{os.getpid()}"
-    place.mkdir()
-    subprocess.run(["mount", "--bind", prefix, place], check=True)
-    try:
-        yield place / real.relative_to(prefix)
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-        place.rmdir()
-
-
-@pytest.fixture
 def fuse_for_all() -> Iterator[None]:
     """/dev/fuse open to everyone, as udev makes it; minimal machines leave it to root."""
     before = os.stat("/dev/fuse").st_mode & 0o777
