@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace, chosen: list[peers.Peer], base: Path, c
     if "move" in options.only:
         if os.geteuid() == 0:
             found.moved, found.move = moving.measure(base / "move", size, tell)
-            found.followed, found.renamed_ms = following.measure(base / "follow", size, count, tell)
+            found.followed, found.waits_ms = following.measure(base / "follow", size, count, tell)
         else:
             tell("no move between two disks: loop disks need root")
     if "requests" in options.only:

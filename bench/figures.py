@@ -33,7 +33,7 @@ class Figures(Struct):
     moved: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)  # who -> idle, during -> line
     move: dict[str, float] = field(default_factory=dict)
     followed: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # what was brought over -> how -> seconds
-    renamed_ms: list[float] = field(default_factory=list)  # renames to another disk
+    waits_ms: dict[str, list[float]] = field(default_factory=dict)  # what a program waits for at a move -> each wait
     scale: dict[str, dict[str, float]] = field(default_factory=dict)  # number of files -> what -> figure
     requests: dict[str, dict[str, dict[str, Request]]] = field(default_factory=dict)  # peer -> line -> kind
 

@@ -12,7 +12,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Final
 
-from bench import caches, stores
+from bench import caches, stores, switching
 from bench.moving import fill
 from tests.support.pair import two_disks
 
@@ -28,13 +28,18 @@ OURS: Final = "fusestore"
 MV: Final = "mv + sync"
 BIG: Final = "cp + sync + cmp"
 SMALL: Final = "cp -a + diff -r"
+RENAME: Final = "a rename to another disk"
+AT_REST: Final = "the longest of many writes to a file at rest"
+MOVING: Final = "the longest of all writes during a move of the file"
 RENAMES: Final = 200
 _DIRECTORY: Final = 100  # files in one
 _FILE_BYTES: Final = 4096
 
 
-def measure(base: Path, size: Size, rounds: int, tell: Callable[[str], object]) -> tuple[Followed, list[float]]:
-    """Seconds of each way for one big file and for many small ones; milliseconds of renames to another disk."""
+def measure(
+    base: Path, size: Size, rounds: int, tell: Callable[[str], object]
+) -> tuple[Followed, dict[str, list[float]]]:
+    """Seconds of each way for one big file and for many small ones; milliseconds that programs wait for a move."""
     big, small = f"{size.moved:,} MiB in one file", f"{size.small:,} files of 4 KiB"
     followed: Followed = {big: {BIG: [], MV: [], OURS: []}, small: {SMALL: [], MV: [], OURS: []}}
     with two_disks(2 * size.moved + size.small // 50 + 1000) as disks:
@@ -55,8 +60,10 @@ def measure(base: Path, size: Size, rounds: int, tell: Callable[[str], object]) 
                     followed[what][MV].append(_moved(hot, cold, name))
                     _moved(cold, hot, name)
                     followed[what][OURS].append(_followed(base, resources, name))
-            tell("renames from disk to disk")
-            return followed, _renames_ms(base, resources)
+            tell("renames from disk to disk, and writes to what is on its way")
+            waits_ms = {RENAME: _renames_ms(base, resources)}
+            waits_ms[AT_REST], waits_ms[MOVING] = switching.measure(base, resources, size.moved // 64)
+            return followed, waits_ms
 
 
 def _plant(directory: Path, count: int) -> None:

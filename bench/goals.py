@@ -18,6 +18,7 @@ CHANGES: Final = (
 CACHED: Final = ("stat", "ls -l", "find", "open + read 4 KiB", "grep -r", "read, warm")
 NO_REQUEST: Final = ("stat", "read, warm")  # the kernel answers alone
 COPIED: Final = {following.BIG: 1.3, following.SMALL: 1.5}  # how many times as long our verified move may take
+WAITS_MS: Final = {following.RENAME: 10, following.MOVING: 20}  # 99 of 100 at most
 NO_SLOWER: Final = 0.9  # what is left for the noise of the machine
 _ALL: Final = ("writers", "none", "writeback", "uploads")
 
@@ -80,16 +81,25 @@ def of_moves(moved: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Iterator
         yield Verdict(STALL, "50 ms at most", who, f"{stall:.1f} ms", stall <= 50)
 
 
-def of_followed(followed: Mapping[str, Mapping[str, list[float]]], renamed_ms: list[float]) -> Iterator[Verdict]:
-    """How soon the bytes of a move are there, and how soon its name is; the best rounds are compared."""
+def of_followed(followed: Mapping[str, Mapping[str, list[float]]]) -> Iterator[Verdict]:
+    """How soon the bytes of a move are there; the best rounds are compared."""
     for what, ways in followed.items():
         for stick, most in COPIED.items():
             if ways.get(stick) and ways.get(following.OURS):
                 times = min(ways[following.OURS]) / min(ways[stick])
                 yield Verdict(what, f"{most} × {stick} at most", following.OURS, f"{times:.2f} ×", times <= most)
-    if renamed_ms:
-        p99 = sorted(renamed_ms)[len(renamed_ms) * 99 // 100]
-        yield Verdict("rename to another disk, p99", "10 ms at most", following.OURS, f"{p99:.1f} ms", p99 <= 10)
+
+
+def of_waits(waits_ms: Mapping[str, list[float]]) -> Iterator[Verdict]:
+    """How long a program may wait for a move."""
+    for what, most in WAITS_MS.items():
+        if what in waits_ms:
+            found = p99(waits_ms[what])
+            yield Verdict(f"{what}, p99", f"{most} ms at most", following.OURS, f"{found:.1f} ms", found <= most)
+
+
+def p99(found: list[float]) -> float:
+    return sorted(found)[len(found) * 99 // 100]
 
 
 def of_scale(scale: Mapping[str, Mapping[str, float]]) -> Iterator[Verdict]:

@@ -57,7 +57,10 @@ def sheets(figures: Figures) -> Iterator[Sheet]:
         yield _goals(list(goals.of_moves(figures.moved)))
     if figures.followed:
         yield _followed(figures)
-        yield _goals(list(goals.of_followed(figures.followed, figures.renamed_ms)))
+        yield _goals(list(goals.of_followed(figures.followed)))
+    if figures.waits_ms:
+        yield _waits(figures)
+        yield _goals(list(goals.of_waits(figures.waits_ms)))
     if figures.scale:
         yield _scale(figures.scale)
         yield _goals(list(goals.of_scale(figures.scale)))
@@ -119,6 +122,18 @@ def _followed(figures: Figures) -> Sheet:
         for how, times in ways.items()
     ]
     return Sheet("From disk to disk, until the bytes are there, s", ("what", "how", "best", "median"), tuple(rows))
+
+
+def _waits(figures: Figures) -> Sheet:
+    rows = [
+        (
+            what,
+            str(len(found)),
+            *(number(figure) for figure in (statistics.median(found), goals.p99(found), max(found))),
+        )
+        for what, found in figures.waits_ms.items()
+    ]
+    return Sheet("How long a program waits for a move, ms", ("what", "times", "median", "p99", "longest"), tuple(rows))
 
 
 def _scale(scale: Mapping[str, Mapping[str, float]]) -> Sheet:
