@@ -155,6 +155,7 @@ class Drain(Struct, array_like=True, frozen=True):
     to: tuple[RootNo, ...] = ()  # the roots that may take what is on it; none: all others
     finished_ns: int = 0  # since when no file has been on it; 0: there are some yet
     proof: str = ""  # what was found when it was looked through
+    released_ns: int = 0  # since when its disk is let go of, there or not; 0: it is in use
 
 
 class RootRecord(Struct, array_like=True):

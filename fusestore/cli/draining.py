@@ -22,17 +22,22 @@ def drain(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; change nothing.")] = False,
     stop: Annotated[bool, typer.Option("--stop", help="End it; what has left stays where it is.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when it is empty, with progress.")] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="Wait, and then let go of its disk, so that it can be unmounted.")
+    ] = False,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
     """Empty a disk, so that it can be pulled.
 
     Each file on it gets a verified copy on another root before the one here goes; no name changes. New files below its
-    directory go to other roots meanwhile. Returns when that is recorded; it goes on across restarts. Exit status 1
-    when --plan or --wait shows what cannot leave.
+    directory go to other roots meanwhile. Returns when that is recorded; it goes on across restarts. A disk that was
+    let go of is not touched or missed until --stop. Exit status 1 when --plan, --wait or --release shows what cannot
+    leave.
     """
-    if plan + stop + wait > 1 or (stop and to):
-        raise UsageError("give one of --plan, --stop and --wait; --to goes not with --stop")
+    if plan + stop + wait + release > 1 or (stop and to):
+        raise UsageError("give one of --plan, --stop, --wait and --release; --to goes not with --stop")
+    wait = wait or release
     if root in (to or ()):
         raise UsageError(f"{root} is the root that is to be emptied; name another one with --to")
     with connect(socket) as client, progress("draining") as report:
@@ -41,7 +46,7 @@ def drain(
         elif plan:
             done = client.call("roots.plan_drain", {"root": root, "to": to or []}, progress=report, timeout_s=None)
         else:
-            data = {"root": root, "to": to or [], "wait": wait}
+            data = {"root": root, "to": to or [], "wait": wait, "release": release}
             done = client.call("roots.drain", data, progress=report, timeout_s=None)
     if json:
         print_json(done)
@@ -82,6 +87,10 @@ def _show_drain(root: str, done: dict[str, Any], *, wait: bool) -> None:
     elif drain is not None:
         print(readable(drain["proof"]) or f"{drain['files_left']} files are left")
         _show_held(drain["held"])
+        if drain["released_ns"]:
+            print(f"its disk is let go of; to use it again: fusestore drain {root} --stop")
+        elif drain["proof"]:
+            print(f"before you unmount it: fusestore drain {root} --release")
 
 
 def _show_held(held: list[dict[str, Any]]) -> None:

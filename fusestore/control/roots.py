@@ -8,11 +8,15 @@ from fusestore.control.methods import Arguments, Call, Method, Role
 
 
 class DrainWhat(Arguments, forbid_unknown_fields=True):
-    """The root that is to be empty, and those that may take what is on it; with `wait` the answer comes when it is."""
+    """The root that is to be empty, and those that may take what is on it.
+
+    With `wait` the answer comes when it is; with `release` then, too, and its disk is let go of.
+    """
 
     root: str
     to: tuple[str, ...] = ()
     wait: bool = False
+    release: bool = False
 
 
 class PlanWhat(Arguments, forbid_unknown_fields=True):
@@ -47,7 +51,9 @@ async def retry(call: Call, which: Which) -> dict[str, Any]:
 async def drain(call: Call, what: DrainWhat) -> dict[str, Any]:
     """Empty a root, so that its disk can be pulled."""
     begun = call.queries.drain(what.root, list(what.to), call.peer)
-    state = await call.queries.drained(what.root, call.report) if what.wait else None
+    state = await call.queries.drained(what.root, call.report) if what.wait or what.release else None
+    if what.release and state is not None and state["state"] == "drained":
+        state = await call.queries.release(what.root, call.peer)
     return {"begun": begun, "drain": state}
 
 

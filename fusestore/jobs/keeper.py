@@ -10,7 +10,7 @@ import trio
 
 from fusestore.errors import FusestoreError, IndexFault
 from fusestore.roots import health
-from fusestore.service import absence, discarding, syncing, trash, vanished
+from fusestore.service import absence, discarding, draining, syncing, trash, vanished
 
 if TYPE_CHECKING:
     from fusestore.core.intents import Discard
@@ -140,8 +140,8 @@ async def watch_roots(store: Store) -> None:
 
 
 async def _watch(store: Store, root: Driver) -> None:
-    if _is_doubted(store, root):
-        absence.let_go(store, root)  # somebody has to put its disk right
+    if _is_let_go(store, root):
+        absence.let_go(store, root)
         return
     reason, answers = "its disk does not answer", False
     with trio.move_on_after(ANSWER_S):
@@ -149,7 +149,7 @@ async def _watch(store: Store, root: Driver) -> None:
         limiter = store.threads[root.number]
         reason = await trio.to_thread.run_sync(health.probe, root, abandon_on_cancel=True, limiter=limiter)
         answers = True
-    if _is_doubted(store, root):
+    if _is_let_go(store, root):
         return
     if reason:
         absence.leave(store, root, reason, answers=answers)
@@ -157,6 +157,6 @@ async def _watch(store: Store, root: Driver) -> None:
         await absence.come_back(store, root)
 
 
-def _is_doubted(store: Store, root: Driver) -> bool:
-    known = store.absent.get(root.number)
-    return known is not None and known.is_doubted
+def _is_let_go(store: Store, root: Driver) -> bool:
+    """Whether somebody has to put a root's disk right first, or may take it out."""
+    return absence.is_doubted(store, root) or draining.is_released(store, root.number)

@@ -1,7 +1,8 @@
 """Roots that go away and come back while the daemon runs (decision 0009).
 
     online ── leave ──► offline: its tree lists from the index, what is open on it leads nowhere
-       ▲                   │
+       ▲ └─ release ──► released: the same of one that is drained, though its disk is there, until the drain is ended
+       │                   │
        └── come_back ◄─────┘     claimed and opened again, whatever its device is now; what its going cut short is
                                  settled as after a crash, and open files are found again
 
@@ -20,12 +21,12 @@ import trio
 from fusestore.errors import FusestoreError, IndexFault, RootUnavailable
 from fusestore.model import MOUNT_ROOT, Absence, Cause, Layout, Operation, Outside
 from fusestore.roots import content
-from fusestore.service import doubting, finalizing, recovery, refreshing
+from fusestore.service import doubting, draining, finalizing, recovery, refreshing
 from fusestore.service.looking import fill, is_on_its_way
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
-    from fusestore.model import InodeNo
+    from fusestore.model import InodeNo, Owner
     from fusestore.service.openfiles import OpenFile
     from fusestore.service.store import Store
 
@@ -56,6 +57,31 @@ def leave(store: Store, root: Driver, reason: str, *, answers: bool = True) -> N
     if known is None:
         tell(store, root, reason)
         store.on_retry(None)
+
+
+def release(store: Store, root: Driver, owner: Owner) -> None:
+    """Let go of the disk of a drained root, which can be unmounted from then on, and is not looked for.
+
+    Only when somebody says so: until then directories on it can be made and removed, and what turns up there is seen.
+
+    Raises:
+        InvalidRequest: see `draining.release`.
+    """
+    if not draining.release(store, root, owner):
+        return
+    if root.online:
+        _remember(store, root)
+    root.online = False
+    let_go(store, root)
+    if not is_doubted(store, root):
+        store.absent.pop(root.number, None)
+    log.info("a drained root is let go of", root=root.name)
+
+
+def is_doubted(store: Store, root: Driver) -> bool:
+    """Whether an operator has to say what is true of a root."""
+    known = store.absent.get(root.number)
+    return known is not None and known.is_doubted
 
 
 def let_go(store: Store, root: Driver) -> None:

@@ -209,9 +209,9 @@ def root(store: Store, driver: Driver) -> dict[str, Any]:
 
 
 def _state(store: Store, driver: Driver) -> str:
-    if not driver.online:
-        return "offline"
     record = store.drains.get(driver.number)
+    if not driver.online and not (record and record.released_ns):
+        return "offline"
     if record is not None:
         return "drained" if record.finished_ns else "draining"
     return "read-only" if driver.read_only else "online"
@@ -228,6 +228,7 @@ def drain(store: Store, driver: Driver) -> dict[str, Any] | None:
         "started_ns": record.started_ns,
         "finished_ns": record.finished_ns,
         "proof": record.proof,
+        "released_ns": record.released_ns,
         "files_left": progress.files_left if progress else None,
         "bytes_left": progress.bytes_left if progress else None,
         "held": [{"path": text(path), "reason": reason} for path, reason in progress.held.items()] if progress else [],

@@ -1,7 +1,7 @@
 """Roots that are to be empty: the record, and what goes round them. `service.emptying` says how their files leave.
 
-    drain ──► draining ──► drained        a file that turns up on its disk ──► draining again
-                 └────────────┴──► drain --stop
+    drain ──► draining ──► drained ──► released        a file that turns up on its disk ──► draining again
+                 └────────────┴────────────┴──► drain --stop
 
 Nothing is brought to such a root. New files below its directory in the mount lie on another root from the start, and
 names of what has left go on being changed when its disk is gone: they are in the index alone.
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from msgspec.structs import replace
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
+
+OUTCOMES: Final = {"drain-started": "begun", "drain-stopped": "stopped", "drain-released": "released"}
 
 
 # -- the record -------------------------------------------------------------------------------------------------------
@@ -98,6 +100,31 @@ def finish(store: Store, root: Driver, proof: str) -> None:
     log.info("a root is drained", root=root.name, found=proof)
 
 
+def release(store: Store, root: Driver, owner: Owner) -> bool:
+    """Record that the disk of a root that is empty is let go of; `service.absence` does it. False if it was already.
+
+    Raises:
+        InvalidRequest: it is not empty, or somebody has a file open that was removed and lies nowhere else.
+    """
+    known = store.drains.get(root.number)
+    if known is None or not known.finished_ns:
+        raise InvalidRequest(f"{root.name} is not drained, and its disk is needed")
+    if known.released_ns:
+        return False
+    if any(store.index.inode(file.number) is None for file in store.files.on(root)):
+        raise InvalidRequest(f"a program has a file on {root.name} open that was removed, and there is no other copy")
+    batch = store.batch()
+    _put(store, batch, root.number, replace(known, released_ns=time.time_ns()))
+    _tell(store, batch, root, "drain-released", owner=owner)
+    store.index.apply(batch)
+    return True
+
+
+def is_released(store: Store, root: RootNo) -> bool:
+    """Whether a root's disk is not to be touched, there or not."""
+    return root in store.drains and store.drains[root].released_ns > 0
+
+
 def found(store: Store, batch: Batch, root: Driver) -> None:
     """Add to a batch that a file turned up on a root's disk: one that is to be empty is not."""
     known = store.drains.get(root.number)
@@ -131,7 +158,7 @@ def _tell(store: Store, batch: Batch, root: Driver, kind: str, *, owner: Owner |
     top = store.inode(next(top for top, number in store.tops.items() if number == root.number))
     path, cause = store.path(top.number), Cause.USER if owner is not None else Cause.MOVE
     store.event(batch, top, Operation.UPDATE, kind, path=path, root=root.name, cause=cause, owner=owner, detail=detail)
-    outcome = {"drain-started": "begun", "drain-stopped": "stopped"}.get(kind, detail)
+    outcome = detail or OUTCOMES[kind]
     store.journal(batch, top, "drain", outcome, old=path or b"", old_root=root.name, owner=owner)
 
 

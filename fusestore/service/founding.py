@@ -147,10 +147,12 @@ def _attach(
     index: Index, spec: RootConfig, layout: Layout, record: RootRecord | None, *, degraded: bool, take: bool
 ) -> tuple[Driver, Absence | None]:
     """A root of the config, and why it is offline if it is."""
-    number = record.number if record is not None else index.new_root()
+    number, drains = record.number if record is not None else index.new_root(), index.drains()
     if record is not None and record.doubt:
         absence = Absence(record.doubted_ns, record.doubt, is_doubted=True)
         return LocalRoot(number, spec, layout, index.uuid, uuid=record.uuid), absence
+    if record is not None and number in drains and drains[number].released_ns:
+        return LocalRoot(number, spec, layout, index.uuid, uuid=record.uuid), None  # nobody minds whether it is there
     try:
         if record is None and not spec.path.exists():  # a disk that is not mounted, or a slip of the pen
             raise RootUnavailable(f"root {spec.name}: {spec.path} does not exist; is its disk mounted?")

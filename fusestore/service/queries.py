@@ -12,6 +12,7 @@ from fusestore.core.moves import ACTIVE, OPEN, PASSING
 from fusestore.errors import InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
 from fusestore.service import (
+    absence,
     cancelling,
     copies,
     describing,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 POLL_S = 0.1  # between two looks at how far moves are; what is waited for is state, not an edge
 LOOKING_SHARE = 30  # and so many times as long as a look takes, because there may be thousands of moves
+LOOKS = 30  # a thread that takes longer is on a disk that does not answer
 ID_PREFIX_DIGITS = 8
 TROUBLE_SHOWN = 5
 
@@ -206,6 +208,16 @@ class Queries:
     def stop_draining(self, root: str, owner: Owner) -> bool:
         """Record that it is an ordinary root again; see `draining.stop`."""
         return draining.stop(self._store, replicating.named(self._store, root), owner)
+
+    async def release(self, root: str, owner: Owner) -> dict[str, Any] | None:
+        """Let go of the disk of a drained root; see `absence.release`. Returns how the drain stands."""
+        driver = replicating.named(self._store, root)
+        absence.release(self._store, driver, owner)
+        for _ in range(LOOKS):  # threads may have descriptors of their own for a moment
+            if not self._store.threads[driver.number].borrowed_tokens:
+                break
+            await trio.sleep(POLL_S)
+        return describing.drain(self._store, driver)
 
     async def plan_drain(self, root: str, to: list[str]) -> dict[str, Any]:
         """What draining a root would do; see `emptying.plan`."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.daemon import Mounted, Root, eventually, mounted
-from tests.support.disks import bytes_below, can_loop, loop_disk, unmount
+from tests.support.disks import bytes_below, can_loop, loop_disk, removable_disk, run, unmount
 from tests.support.tools import failing
 
 if TYPE_CHECKING:
@@ -213,9 +213,66 @@ def test_the_command_says_what_it_does(lab: tuple[Mounted, Path]) -> None:
     proof = store.cli("drain", "hot", "--wait").out
     assert "no file is left" in proof
     assert "did not put there" not in proof
-    assert proof.rstrip().endswith("its disk can be pulled")
+    assert "its disk can be pulled" in proof
+    assert "drain hot --release" in proof
     (store.resources / "hot" / "b").write_bytes(b"elsewhere")
     assert store.where(store.resources / "hot" / "b")[0]["root"] != "hot"
     assert "ordinary root again" in store.cli("drain", "hot", "--stop").out
     (store.resources / "hot" / "c").write_bytes(b"here")
     assert store.where(store.resources / "hot" / "c")[0]["root"] == "hot"
+
+
+def test_a_drained_disk_that_is_let_go_of_is_unmounted_and_not_missed(lab: tuple[Mounted, Path]) -> None:
+    store, disk = lab
+    top = store.resources / "hot"
+    contents = furnish(top)
+    store.wait()
+    with open(top / "big", "rb") as reader:
+        assert "let go of" in store.cli("drain", "hot", "--to", "cold", "--release").out
+        before = look(top)
+        run("umount", str(disk))
+        assert reader.read() == contents["big"]
+    assert look(top) == before
+    assert all((top / name).read_bytes() == content for name, content in contents.items())
+    (top / "new").write_bytes(b"made when it was gone")
+    for _ in ("now", "after a restart"):
+        status = store.cli("status").out
+        assert "offline" not in status
+        assert (state(store)["state"], state(store)["reason"]) == ("drained", "")
+        assert store.json("status")["health"] == "ok"
+        store.umount()
+        store.mount()
+    store.kill9()
+    store.mount()
+    assert (top / "new").read_bytes() == b"made when it was gone"
+    kinds = [event["kind"] for event in store.events() if event["kind"].startswith(("drain", "root-"))]
+    assert kinds == ["drain-started", "drain-done", "drain-released"]
+
+
+def test_a_drained_disk_that_is_let_go_of_is_used_again_when_the_drain_is_ended(
+    tmp_path: Path, disks: Disks, deadline_s: float
+) -> None:
+    with removable_disk("ext4", 96) as disk:
+        roots = {"hot": Root(disk.mountpoint / "root"), "cold": Root(disks.cold / tmp_path.name)}
+        with mounted(tmp_path / "lab", roots) as store, store.deadline(deadline_s):
+            file = store.resources / "hot" / "d" / "a"
+            file.parent.mkdir()
+            file.write_bytes(b"a")
+            store.wait()
+            store.cli("drain", "hot", "--to", "cold", "--release")
+            run("umount", str(disk.mountpoint))
+            disk.put_in()
+            assert state(store)["state"] == "drained"
+            store.allow_log("online again")
+            store.cli("drain", "hot", "--stop")
+            eventually(lambda: state(store)["state"] == "online", "it is in use again")
+            file.with_name("b").write_bytes(b"b")
+            assert [store.where(file.with_name(name))[0]["root"] for name in "ab"] == ["cold", "hot"]
+            store.cli("drain", "hot", "--to", "cold", "--release")
+            store.allow_log("offline")
+            run("umount", str(disk.mountpoint))
+            store.cli("drain", "hot", "--stop")
+            eventually(lambda: state(store)["state"] == "offline", "it is missed")
+            disk.put_in()
+            eventually(lambda: state(store)["state"] == "online", "it is in use again")
+            assert file.with_name("b").read_bytes() == b"b"

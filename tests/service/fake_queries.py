@@ -155,6 +155,9 @@ class FakeQueries:
     def stop_draining(self, root: str, owner: Owner) -> bool:
         return False
 
+    async def release(self, root: str, owner: Owner) -> dict[str, Any] | None:
+        return None
+
     async def plan_drain(self, root: str, to: list[str]) -> dict[str, Any]:
         none = {"ready_files": 0, "ready_bytes": 0, "held_files": 0, "held_bytes": 0, "held": [], "stays": 3}
         return {"copies": [{"root": each, "files": 2, "bytes": 1024} for each in to], **none}

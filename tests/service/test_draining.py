@@ -11,7 +11,7 @@ import pytest
 from fusestore.core.ports import Space
 from fusestore.errors import InvalidRequest, LastCopy, RootDrained, RootOffline
 from fusestore.model import ReplicaState
-from fusestore.service import describing, draining, dropping, emptying, remains, replicating
+from fusestore.service import absence, describing, draining, dropping, emptying, remains, replicating
 from fusestore.service.emptying import OPEN_FOR_WRITING, Needs
 from tests.support.byhand import finish
 
@@ -431,3 +431,55 @@ def test_it_outlives_the_daemon(opened: Opened) -> None:
         for _, number in opened.walk(HOT)
         if opened.store.inode(number).is_regular
     )
+
+
+def test_a_disk_is_let_go_of_when_its_root_is_drained_and_not_missed_until_that_is_stopped(opened: Opened) -> None:
+    furnish(opened)
+    with pytest.raises(InvalidRequest, match="not drained"):
+        opened.let_go("hot")
+    opened.drain("hot")
+    with pytest.raises(InvalidRequest, match="not drained"):
+        opened.let_go("hot")
+    opened.rest()
+    before = opened.snapshot()
+    opened.let_go("hot")
+    opened.let_go("hot")
+    assert not root(opened, "hot").is_open
+    assert opened.snapshot() == before
+    opened.write(f"{HOT}/new", b"elsewhere")
+    with pytest.raises(RootOffline):
+        opened.mkdir(f"{HOT}/e")
+    opened.settle()
+    hidden = opened.disks["hot"].rename(opened.disks["hot"].with_name("hidden"))
+    for stop in (opened.close, opened.crash):
+        stop()
+        opened.open()
+        shown = describing.root(opened.store, root(opened, "hot"))
+        assert (shown["state"], shown["reason"]) == ("drained", "")
+    assert not opened.drain("hot")
+    hidden.rename(opened.disks["hot"])
+    assert opened.stop_draining("hot")
+    finish(absence.come_back(opened.store, root(opened, "hot")))
+    opened.mkdir(f"{HOT}/e")
+    opened.assert_at_home()
+
+
+def test_a_drain_to_other_roots_takes_a_disk_that_was_let_go_of_into_use_again(opened: Opened) -> None:
+    opened.drain("hot", "warm")
+    opened.rest()
+    opened.let_go("hot")
+    assert opened.drain("hot", "cold")
+    assert not draining.is_released(opened.store, root(opened, "hot").number)
+
+
+def test_a_disk_is_not_let_go_of_while_a_removed_file_on_it_is_open(opened: Opened) -> None:
+    opened.write(f"{HOT}/a", b"a")
+    opened.settle()
+    fh = opened.open_file(f"{HOT}/a")
+    opened.unlink(f"{HOT}/a")
+    opened.drain("hot")
+    opened.rest()
+    with pytest.raises(InvalidRequest, match="was removed"):
+        opened.let_go("hot")
+    opened.release(fh)
+    opened.let_go("hot")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from fusestore.errors import NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, Owner
 from fusestore.service import (
+    absence,
     attributes,
     creating,
     draining,
@@ -152,6 +153,9 @@ class Calls:
 
     def stop_draining(self, root: str) -> bool:
         return draining.stop(self.store, replicating.named(self.store, root), ME)
+
+    def let_go(self, root: str) -> None:
+        absence.release(self.store, replicating.named(self.store, root), ME)
 
     def replicas(self, path: str) -> dict[str, str]:
         """The states of a file's further copies, by root."""
