@@ -355,3 +355,8 @@ class Owner(Struct, frozen=True):
     uid: int
     gid: int
     pid: int = 0
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number of things for people; `many` is `one` with an s, if it is not given."""
+    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from fusestore.cli.options import Json, Socket, What
-from fusestore.cli.output import counted, duration, moment, print_facts, print_json, print_table, size
+from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect, find
 from fusestore.control.client import QUICK_S
 from fusestore.errors import StartupError, UsageError
+from fusestore.model import counted
 
 
 def status(socket: Socket = None, json: Json = False) -> None:

@@ -73,11 +73,6 @@ def size(count: int | None) -> str:
     return f"{value:.1f} {_UNITS[-1]}"
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """A number of things for people; `many` is `one` with an s, if it is not given."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
-
-
 def moment(time_ns: int | None) -> str:
     """A point in time, local; "" for 0 and None."""
     if not time_ns:

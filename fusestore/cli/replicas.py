@@ -7,10 +7,11 @@ from typing import Annotated
 import typer
 
 from fusestore.cli.options import Json, Socket, What
-from fusestore.cli.output import counted, print_json, print_table
+from fusestore.cli.output import print_json, print_table
 from fusestore.cli.progress import progress
 from fusestore.cli.target import find
 from fusestore.errors import StartupError
+from fusestore.model import counted
 
 
 def replicate(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import stat
+from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from fusestore.core.placement import by_id
 from fusestore.errors import FusestoreError
-from fusestore.model import MOUNT_ROOT, InodeNo, Layout, ReplicaState
+from fusestore.model import MOUNT_ROOT, InodeNo, Layout, ReplicaState, counted
 from fusestore.roots.hashing import tagged
 from fusestore.service import describing, refreshing, replicating, succeeding, verifying, walking
 from fusestore.service.replicas import ANY, roots_of
@@ -25,7 +27,24 @@ if TYPE_CHECKING:
 
 PAGE: Final = 500
 POLL_S: Final = 0.1  # between two looks at what is still due
+MANY: Final = 10_000  # files that are looked at to say why they lack copies: some ten milliseconds
 SHARE: Final = 10  # what is due may be much: a look may take a tenth of the time
+
+
+# -- what is lacking --------------------------------------------------------------------------------------------------
+
+
+def shortages(store: Store) -> list[str]:
+    """Why copies that are due are not made, where that does not pass by itself, and how many files are concerned."""
+    known = islice(store.troubles.items(), MANY)
+    found = Counter((root, reason) for (number, root), reason in known if store.index.is_due(root, number))
+    more = "more than " * (len(store.troubles) > MANY)
+    return [
+        f"{more}{counted(files, 'file lacks', 'files lack')} a copy"
+        + (f" on {store.roots[root].name}" if root != ANY else "")
+        + f": {reason}"
+        for (root, reason), files in found.items()
+    ]
 
 
 # -- where ------------------------------------------------------------------------------------------------------------

@@ -336,6 +336,7 @@ class Queries:
         trouble += [
             f"{describing.text(store.path(inode.number))} is {each.outcome.name.lower()}" for inode, each in bad
         ]
+        trouble += copies.shortages(store)
         trouble += [f"move {move.number} waits: {move.reason}" for move in moves if _needs_help(move)]
         return {
             "store": os.fspath(store.config.store),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fusestore.service.keeping import NO_ROOT
 from tests.support.daemon import Mounted, Root, eventually, mounted
 from tests.support.disks import can_loop, loop_disk, unmount
 from tests.support.faulty import faulty_disk
@@ -149,6 +150,24 @@ def test_as_many_copies_are_kept_as_a_root_asks_for_and_read_where_that_is_prefe
         ]
         assert (hot / name).read_bytes() == name.encode()
     assert travel.json("status")["replicas"] == {"due": 0}
+
+
+def test_status_says_how_many_files_lack_a_copy_that_no_root_can_hold(travel: Mounted) -> None:
+    travel.umount()
+    config = travel.store / "fusestore.toml"
+    config.write_text(config.read_text().replace("[roots.hot]\n", "[roots.hot]\ncopies = 4\n"))
+    travel.mount()
+    for name in ("a", "b"):
+        (travel.resources / "hot" / name).write_bytes(name.encode())
+    lacking = f"2 files lack a copy: {NO_ROOT}"
+    eventually(lambda: travel.json("status")["health"] == lacking, "the lack is told")
+    assert len(copies(travel, travel.resources / "hot" / "a")) == 3
+    (travel.resources / "hot" / "a").unlink()
+    eventually(lambda: travel.json("status")["health"] == f"1 file lacks a copy: {NO_ROOT}", "one is gone")
+    travel.umount()
+    config.write_text(config.read_text().replace("copies = 4\n", "copies = 3\n"))
+    travel.mount()
+    eventually(lambda: travel.json("status")["health"] == "ok", "nothing is lacking")
 
 
 @pytest.mark.long
