@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import msgspec
 import tomlkit
@@ -21,6 +21,9 @@ from tomlkit.items import InlineTable
 
 from fusestore.errors import StoreError, UsageError
 from fusestore.model import Outside
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CONFIG_NAME: Final = "fusestore.toml"
 ROOT_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -287,9 +290,7 @@ def _parse(store: Path, text: str) -> Config:
     roots = _table(file, "roots", document.pop("roots", {}))
     for key in document:
         if key not in _SECTIONS:
-            raise UsageError(
-                f"{file}: {_shown_key(key)}: unknown key, expected one of {', '.join([*_SECTIONS, 'roots'])}"
-            )
+            raise UsageError(f"{file}: {_shown_key(key)}: {_unknown(key, [*_SECTIONS, 'roots'])}")
     sections = {name: _section(file, name, document.get(name, {}), kind) for name, kind in _SECTIONS.items()}
     config = msgspec.convert(
         {"store": store, **sections, "roots": tuple(_root(file, store, name, table) for name, table in roots.items())},
@@ -318,8 +319,7 @@ def _section(file: Path, key: str, value: object, kind: type[_AnySection]) -> _A
     table = _table(file, key, value)
     for name in table:
         if name not in kind.__struct_fields__:
-            known = ", ".join(kind.__struct_fields__)
-            raise UsageError(f"{file}: {key}.{_shown_key(name)}: unknown key, expected one of {known}")
+            raise UsageError(f"{file}: {key}.{_shown_key(name)}: {_unknown(name, kind.__struct_fields__)}")
     annotations = get_type_hints(kind, include_extras=True)
     for field in msgspec.structs.fields(kind):
         legal = annotations[field.name].__metadata__[0].description
@@ -332,6 +332,15 @@ def _section(file: Path, key: str, value: object, kind: type[_AnySection]) -> _A
         elif field.required:
             raise UsageError(f"{file}: {key}.{field.name}: expected {legal}, found nothing")
     return msgspec.convert(table, kind)
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    """What is wrong with a key that its table has not: others may have it."""
+    tables: dict[str, type[_Section]] = {**_SECTIONS, "roots.NAME": _RootTable}
+    homes = [f"[{name}]" for name, kind in tables.items() if key in kind.__struct_fields__]
+    if homes:
+        return f"unknown key here, it belongs in {' or '.join(homes)}"
+    return f"unknown key, expected one of {', '.join(known)}"
 
 
 def _table(file: Path, key: str, value: object) -> dict[str, Any]:
