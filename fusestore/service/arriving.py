@@ -104,7 +104,7 @@ def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
             fd = open_copy(driver, staged, write=opened.writers > 0)
             unused.callback(content.close, fd)
         try:
-            with Decided(store, intent, grows=True) as key:
+            with store.places.keeping_times(spots), Decided(store, intent, grows=True) as key:
                 driver.rename(incoming, staged, places[0].directory, places[0].name, replace=False)
                 seen = _link_rest(places)
         except FileExistsError:

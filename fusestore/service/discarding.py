@@ -140,7 +140,8 @@ def carry_out(store: Store, discards: list[tuple[int, Discard]]) -> OSError | Fu
         if store.condemned.get(key) is None:
             continue  # it was in somebody's way
         try:
-            _destroy_all(store, intent)
+            with store.places.keeping_times(intent.spots):
+                _destroy_all(store, intent)
             batch = store.batch()
             keep(store, batch, key, intent, store.roots[intent.spots[0].root])
             if intent.trash is not None:

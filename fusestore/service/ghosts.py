@@ -53,7 +53,7 @@ def relocate(store: Store, number: InodeNo, source: Spot, target: Spot, *, keep:
     has_both = target in store.placement.spots(number)
     there = end if has_both else start
     intent = Relocate(number, source, target, driver.backing(there.directory, there.name), keep)
-    with Decided(store, intent) as key:
+    with store.places.keeping_times((source, target)), Decided(store, intent) as key:
         if keep:
             driver.link(start.directory, start.name, end.directory, end.name)
         elif has_both:

@@ -9,13 +9,15 @@ A returned descriptor is good until the next `await`: longer use needs a duplica
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fusestore.errors import NotFound, RootOffline
+from fusestore.errors import NotFound, ReplicaError, RootOffline
 from fusestore.model import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fusestore.core.placement import Placement
     from fusestore.core.ports import Catalog, Driver
@@ -95,6 +97,24 @@ class Places:
                 raise NotFound(number)
             id = inode.id
         return At(driver, *driver.id_area(id))
+
+    @contextmanager
+    def keeping_times(self, spots: Iterable[Spot]) -> Iterator[None]:
+        """Leave the directories of these spots their times, but for the ctime, while bytes come or go by themselves.
+
+        For programs the directory changed when the name came or went.
+        """
+        before: dict[tuple[InodeNo, RootNo], os.stat_result] = {}
+        for spot in spots:
+            if not spot.by_id:
+                with suppress(OSError, NotFound, RootOffline):
+                    driver, directory = self.directory(spot.directory, spot.root)
+                    before[spot.directory, spot.root] = driver.stat_dir(directory)
+        yield
+        for (number, root), seen in before.items():
+            with suppress(OSError, NotFound, ReplicaError):
+                driver, directory = self.directory(number, root)
+                driver.utime(directory, b".", seen.st_atime_ns, seen.st_mtime_ns)
 
     def is_open(self, number: InodeNo, driver: Driver) -> bool:
         """Whether a descriptor of this directory is open, which keeps its inode number from another."""

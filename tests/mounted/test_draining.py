@@ -68,18 +68,14 @@ def state(store: Mounted) -> dict[str, Any]:
     return next(root for root in roots if root["name"] == "hot")
 
 
-def look(top: Path, *, times: bool = True) -> dict[str, object]:
-    """What programs see below `top`; `times`: those of directories too, which a file that leaves the disk renews.
-
-    Of directories and special files only their disk has the xattrs.
-    """
+def look(top: Path) -> dict[str, object]:
+    """What programs see below `top`; of directories and special files only their disk has the xattrs."""
     found: dict[str, object] = {}
     for directory, names, files in os.walk(top):
         for name in (*names, *files):
             path = os.path.join(directory, name)
             seen = os.lstat(path)
-            mtime_ns = seen.st_mtime_ns if times or not stat.S_ISDIR(seen.st_mode) else 0
-            facts = (seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid, mtime_ns)
+            facts = (seen.st_ino, seen.st_mode, seen.st_uid, seen.st_gid, seen.st_mtime_ns)
             if stat.S_ISREG(seen.st_mode):
                 found[path] = (*facts, seen.st_nlink, seen.st_size, sorted(os.listxattr(path)))
             else:
@@ -146,7 +142,7 @@ def test_a_disk_in_use_is_drained_across_a_crash_and_pulled(lab: tuple[Mounted, 
     top = store.resources / "hot"
     contents = furnish(top)
     store.wait()
-    before = look(top, times=False)
+    before = look(top)
     plan = store.json("drain", "hot", "--plan", "--to", "cold")
     ((target,), held) = plan["copies"], plan["held"]
     files = len(contents) - len([name for name in contents if name.startswith("link")])
@@ -174,13 +170,12 @@ def test_a_disk_in_use_is_drained_across_a_crash_and_pulled(lab: tuple[Mounted, 
     copies = {store.where(top / name)[0]["root"] for name in ("big", "log", "link17", "d1/e1/f1")}
     assert copies == {"cold"}
 
-    drained = look(top)
-    assert look(top, times=False) == before
+    assert look(top) == before
     store.allow_log("offline")
     unmount(disk, lazy=True)
     eventually(lambda: state(store)["state"] == "offline", "the disk is missed")
     assert store.json("status")["health"] == "ok"
-    assert look(top) == drained
+    assert look(top) == before
     assert all((top / name).read_bytes() == content for name, content in contents.items())
     os.rename(top / "big", store.resources / "cold" / "big")
     os.rename(top / "sparse", top / "d1" / "renamed")
@@ -227,9 +222,9 @@ def test_a_drained_disk_that_is_let_go_of_is_unmounted_and_not_missed(lab: tuple
     top = store.resources / "hot"
     contents = furnish(top)
     store.wait()
+    before = look(top)
     with open(top / "big", "rb") as reader:
         assert "let go of" in store.cli("drain", "hot", "--to", "cold", "--release").out
-        before = look(top)
         run("umount", str(disk))
         assert reader.read() == contents["big"]
     assert look(top) == before

@@ -36,6 +36,10 @@ def files_on(opened: Opened, name: str) -> list[str]:
     return sorted(path for path, what in opened.on_disk(name).items() if isinstance(what, bytes))
 
 
+def times_of_directories(opened: Opened) -> dict[str, int]:
+    return {path: opened.stat(path).mtime_ns for path, number in opened.walk() if opened.store.inode(number).is_dir}
+
+
 def furnish(opened: Opened) -> None:
     """Files of every kind below hot, at rest."""
     opened.mkdir(f"{HOT}/d")
@@ -51,7 +55,7 @@ def furnish(opened: Opened) -> None:
 
 def test_every_file_leaves_and_nothing_that_a_program_sees_changes(opened: Opened) -> None:
     furnish(opened)
-    before = opened.snapshot()
+    before, times = opened.snapshot(), times_of_directories(opened)
     assert opened.drain("hot")
     assert not opened.drain("hot")
     assert state(opened)["state"] == "draining"
@@ -60,6 +64,7 @@ def test_every_file_leaves_and_nothing_that_a_program_sees_changes(opened: Opene
     assert str(state(opened)["proof"]).startswith("3 files are on other roots; no file is left")
     assert files_on(opened, "hot") == []
     assert opened.snapshot() == before
+    assert times_of_directories(opened) == times
     kinds = [event.kind for event in opened.store.index.events(0, 1000)]
     assert [kind for kind in kinds if kind.startswith("drain")] == ["drain-started", "drain-done"]
     opened.assert_at_home()

@@ -591,3 +591,15 @@ def test_a_directory_made_where_another_had_left_is_not_taken_for_it_after_a_cra
     assert (opened.disks["hot"] / "d").is_dir()
     opened.rest()
     opened.assert_at_home()
+
+
+def test_bytes_that_follow_leave_both_directories_the_times_of_the_rename(opened: Opened) -> None:
+    for directory in (f"{HOT}/d", f"{COLD}/d"):
+        opened.mkdir(directory)
+    opened.write(f"{HOT}/d/a", b"a")
+    opened.settle()
+    opened.rename(f"{HOT}/d/a", f"{COLD}/d/a")
+    times = [opened.stat(directory).mtime_ns for directory in (f"{HOT}/d", f"{COLD}/d")]
+    opened.rest()
+    opened.assert_at_home()
+    assert [opened.stat(directory).mtime_ns for directory in (f"{HOT}/d", f"{COLD}/d")] == times
