@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -11,6 +11,9 @@ from fusestore.cli.output import print_json, print_table, readable, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect
 from fusestore.errors import StartupError, UsageError
+from fusestore.model import counted
+
+STAYING: Final = ("directory, symlink or special file stays", "directories, symlinks and special files stay")
 
 
 def drain(
@@ -72,7 +75,7 @@ def _show_plan(root: str, plan: dict[str, Any]) -> None:
         print_table(("TO", "FILES", "BYTES"), leaving)
     else:
         print(f"no file is known on {root}: nothing has to leave")
-    print(f"{plan['stays']} directories, symlinks and special files stay; the index knows them")
+    print(f"{counted(plan['stays'], *STAYING)}; the index knows them")
     _show_held(plan["held"])
 
 
@@ -85,7 +88,7 @@ def _show_drain(root: str, done: dict[str, Any], *, wait: bool) -> None:
             + "; fusestore status shows how far it is"
         )
     elif drain is not None:
-        print(readable(drain["proof"]) or f"{drain['files_left']} files are left")
+        print(readable(drain["proof"]) or f"{counted(drain['files_left'], 'file is', 'files are')} left")
         _show_held(drain["held"])
         if drain["released_ns"]:
             print(f"its disk is let go of; to use it again: fusestore drain {root} --stop")

@@ -23,6 +23,7 @@ def status(socket: Socket = None, json: Json = False) -> None:
         print_json(facts)
         return
     moves, index = facts["moves"], facts["index"]
+    rows = f"{counted(index['inodes'], 'inode')}, {counted(index['events'], 'event')}"
     print_facts(
         [
             ("store", facts["store"]),
@@ -32,7 +33,7 @@ def status(socket: Socket = None, json: Json = False) -> None:
             ("moves", ", ".join(f"{count} {state}" for state, count in moves.items())),
             ("replicas", f"{facts['replicas']['due']} due"),
             ("watchers", str(facts["watchers"])),
-            ("index", f"{index['inodes']} inodes, {index['events']} events, {size(index['size_bytes'])}"),
+            ("index", f"{rows}, {size(index['size_bytes'])}"),
             ("cursor", f"epoch {index['epoch']}, seq {index['last_seq']}"),
         ]
     )
@@ -64,7 +65,7 @@ def _state(root: dict[str, Any]) -> str:
     drain = root["drain"]
     if drain is None or drain["state"] == "drained" or drain["files_left"] is None:
         return str(root["state"]) if drain is None or drain["state"] == root["state"] else f"{root['state']}, drained"
-    return f"{root['state']}: {drain['files_left']} files, {size(drain['bytes_left'])} left"
+    return f"{root['state']}: {counted(drain['files_left'], 'file')}, {size(drain['bytes_left'])} left"
 
 
 def stat(what: What, socket: Socket = None, json: Json = False) -> None:
@@ -86,7 +87,7 @@ def stat(what: What, socket: Socket = None, json: Json = False) -> None:
             ("version", str(record["version"])),
             ("hash", record["hash"] or ""),
             ("verified", f"{moment(record['verified_ns'])} {record['verified']}".strip()),
-            ("size", f"{record['size']} bytes"),
+            ("size", counted(record["size"], "byte")),
             ("mode", f"{record['mode'] & 0o7777:04o}"),
             ("owner", f"{record['uid']}:{record['gid']}"),
             ("links", str(record["nlink"])),
@@ -117,7 +118,9 @@ def where(
         print_table(columns, [_where_row(place) for place in locations])
     bad = [place for place in locations if place.get("found", "ok") not in ("ok", "unknown")]
     if bad:
-        raise StartupError(f"{len(bad)} of {len(locations)} copies differ or cannot be read")
+        raise StartupError(
+            f"{len(bad)} of {counted(len(locations), 'copy differs', 'copies differ')} or cannot be read"
+        )
 
 
 def _where_row(place: dict[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from fusestore.cli.output import duration, moment, print_facts, print_json, prin
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect, find
 from fusestore.errors import StartupError, UsageError
+from fusestore.model import counted
 
 if TYPE_CHECKING:
     from fusestore.control.client import Client
@@ -145,11 +146,12 @@ def wait(
         print_table(("PATH", "ROOT", "REASON"), [(each["path"], each["root"], each["reason"]) for each in held])
     cancelled = sum(move["state"] == "cancelled" for move in stuck)
     if cancelled:
-        raise StartupError(f"{cancelled} of {len(result['moves'])} moves were cancelled")
+        raise StartupError(f"{cancelled} of {counted(len(result['moves']), 'move was', 'moves were')} cancelled")
     if stuck:
-        raise StartupError(f"{len(stuck)} of {len(result['moves'])} moves are held up until the reason has passed")
+        still = counted(len(result["moves"]), "move is", "moves are")
+        raise StartupError(f"{len(stuck)} of {still} held up until the reason has passed")
     if held:
-        raise StartupError(f"{len(held)} replicas are not made until the reason has passed")
+        raise StartupError(f"{counted(len(held), 'replica is', 'replicas are')} not made until the reason has passed")
 
 
 def print_moves(found: list[dict[str, Any]]) -> None:

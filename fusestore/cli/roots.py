@@ -11,6 +11,7 @@ from fusestore.cli.output import print_json
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect
 from fusestore.errors import StartupError
+from fusestore.model import counted
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The root, as `fusestore status` names it.")]
 
@@ -36,10 +37,13 @@ def retry(name: Name, socket: Socket = None, json: Json = False) -> None:
     if json:
         print_json(answer)
     elif answer["online"]:
-        print(f"root {name} is online; all {answer['there']} objects are there")
+        print(
+            f"root {name} is online; {counted(answer['there'], 'object is', 'objects are')} there, and none is missing"
+        )
     if not answer["online"]:
         raise StartupError(
-            f"{answer['missing']} objects are still missing on {name}, {answer['there']} are there; it stays doubted"
+            f"{counted(answer['missing'], 'object is', 'objects are')} still missing on {name},"
+            f" {counted(answer['there'], 'is', 'are')} there; it stays doubted"
         )
 
 

@@ -10,6 +10,7 @@ from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import moment, print_facts, print_json, print_table, size
 from fusestore.cli.target import connect
 from fusestore.errors import UsageError
+from fusestore.model import counted
 
 
 def scrub(
@@ -52,7 +53,7 @@ def _print(facts: dict[str, Any]) -> None:
             ("rate", f"{size(facts['rate'])}/s" if facts["rate"] else ""),
             ("begun", moment(facts["begun_ns"])),
             ("ended", moment(facts["ended_ns"])),
-            ("read", f"{facts['checked']} files, {size(facts['read_bytes'])}"),
+            ("read", f"{counted(facts['checked'], 'file')}, {size(facts['read_bytes'])}"),
             ("passed over", f"{facts['skipped']} without a hash, being written, or away" if facts["skipped"] else ""),
             ("not sound", str(len(facts["damaged"]) or "none")),
         ]

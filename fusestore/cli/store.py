@@ -17,7 +17,7 @@ from fusestore.cli.progress import progress
 from fusestore.control.client import Client
 from fusestore.control.locate import locate
 from fusestore.errors import NoDaemon, RootUnavailable, StoreError, UsageError
-from fusestore.model import Outside
+from fusestore.model import Outside, counted
 from fusestore.roots.marker import MarkerDamaged, claimant
 
 
@@ -111,7 +111,7 @@ def check(store: Store, json: Json = False) -> None:
     elif violations:
         print_table(("INVARIANT", "VIOLATION"), violations)
     else:
-        rows = f"{counts['inodes']} inodes, {counts['events']} events"
+        rows = f"{counted(counts['inodes'], 'inode')}, {counted(counts['events'], 'event')}"
         print(f"{settings.store}: all invariants of the index hold ({rows}); `fusestore verify` compares the disks")
     if violations:
         raise typer.Exit(1)
@@ -153,7 +153,7 @@ def rebuild(
     if any(root.copies for root in report.roots) and not trust_copies:
         print("copies got new ids; if they are a restored disk, see --trust-copies")
     if report.moves:
-        print(f"{report.moves} moves begin again at the next mount")
+        print(f"{counted(report.moves, 'move begins', 'moves begin')} again at the next mount")
     if dry_run:
         print("nothing was changed")
     elif report.kept is not None:

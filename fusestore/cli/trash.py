@@ -11,6 +11,7 @@ from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import duration, moment, print_json, print_table, readable, size
 from fusestore.cli.target import connect, find
 from fusestore.errors import UsageError
+from fusestore.model import counted
 
 Root = Annotated[str | None, typer.Option("--root", metavar="NAME", help="Only this root's.")]
 
@@ -51,7 +52,7 @@ def empty(root: Root = None, socket: Socket = None, json: Json = False) -> None:
     if json:
         print_json(gone)
     else:
-        print(f"{gone['files']} files, {size(gone['bytes'])}")
+        print(f"{counted(gone['files'], 'file')}, {size(gone['bytes'])}")
 
 
 def restore(

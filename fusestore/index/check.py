@@ -13,7 +13,7 @@ from fusestore.core.placement import Placement
 from fusestore.errors import IndexFault
 from fusestore.index import schema
 from fusestore.index.schema import read_u32, read_u64, u32, u64
-from fusestore.model import FIRST_INODE, InodeNo, Outcome, ReplicaState, RootNo
+from fusestore.model import FIRST_INODE, InodeNo, Outcome, ReplicaState, RootNo, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,7 +94,7 @@ def _tree(index: Index) -> Iterator[str]:
             continue
         names = index.parents(number)
         if len(names) > 1:
-            yield f"directory {number} has {len(names)} names"
+            yield f"directory {number} has {counted(len(names), 'name')}"
         passed = {number}
         while names:
             above = names[0][0]

@@ -18,7 +18,7 @@ import trio
 
 from fusestore.errors import FusestoreError, IndexFault, InUse
 from fusestore.jobs.carrier import reason_of
-from fusestore.model import InodeNo, Owner, ReplicaState
+from fusestore.model import InodeNo, Owner, ReplicaState, counted
 from fusestore.service import (
     discarding,
     draining,
@@ -287,5 +287,5 @@ class Drainer:
         for path in found.hidden:
             progress.hold(path, emptying.HIDDEN)
         if self._wanted(root) and progress.news == news and not (found.files or found.hidden or left):
-            draining.finish(store, root, f"{elsewhere} files are on other roots; {found}")
+            draining.finish(store, root, f"{counted(elsewhere, 'file is', 'files are')} on other roots; {found}")
             await trio.to_thread.run_sync(store.index.sync_log)

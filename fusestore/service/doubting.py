@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from fusestore.errors import FusestoreError, RootOffline
-from fusestore.model import MOUNT_ROOT, Absence, Cause, Operation, Spot
+from fusestore.model import MOUNT_ROOT, Absence, Cause, Operation, Spot, counted
 from fusestore.service import walking
 from fusestore.service.restoring import YOUNG_NS
 
@@ -101,7 +101,8 @@ def suspicion(store: Store, root: Driver, missing: Sequence[InodeNo]) -> str:
 
 def describe(missing: int, there: int, example: bytes) -> str:
     """Why a root is doubted."""
-    return f"{missing} objects are missing, {example.decode(errors='replace')} among them, and {there} are there"
+    lost = counted(missing, "object is", "objects are")
+    return f"{lost} missing, {example.decode(errors='replace')} among them, and {counted(there, 'is', 'are')} there"
 
 
 def _may_be_the_cuts(store: Store, number: InodeNo) -> bool:

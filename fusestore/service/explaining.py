@@ -15,7 +15,7 @@ import trio
 from fusestore.core import moves
 from fusestore.core.intents import Discard, Writing
 from fusestore.errors import FusestoreError
-from fusestore.model import FIRST_INODE, Layout, MoveState, Outcome, ReplicaState, State
+from fusestore.model import FIRST_INODE, Layout, MoveState, Outcome, ReplicaState, State, counted
 from fusestore.service import describing, moving, soundness
 from fusestore.service.asking import ask
 from fusestore.service.holders import holders
@@ -177,7 +177,10 @@ def _fact_of(move: Move) -> Fact:
     if move.state is MoveState.PAUSED:
         return Fact("move-paused", f"{what} is paused", f"`fusestore moves resume {move.number}` lets it go on")
     if move.state is MoveState.RUNNING:
-        return Fact("move-running", f"{what} is running, {move.files_done} of {move.files_total} files are there")
+        return Fact(
+            "move-running",
+            f"{what} is running, {move.files_done} of {counted(move.files_total, 'file is', 'files are')} there",
+        )
     return Fact(f"move-{move.state}", f"{what} waits for its turn")
 
 
@@ -203,7 +206,10 @@ def _roots(store: Store, inode: Inode, concerned: list[Move]) -> Iterator[Fact]:
         space = usable(store, root)
         needed = inode.size if number not in here and inode.is_regular else 0
         if space is not None and space.available <= needed:
-            text = f"root {root.name} is full: {space.available} bytes are free" + f", {needed} needed" * bool(needed)
+            text = (
+                f"root {root.name} is full: {counted(space.available, 'byte is', 'bytes are')} free"
+                + f", {needed} needed" * bool(needed)
+            )
             yield Fact("root-full", text, "remove or move something else there")
 
 
@@ -232,7 +238,7 @@ def _stranger(store: Store, inode: Inode, spot: Spot) -> str:
     except (OSError, FusestoreError):
         return ""
     kind = describing.TYPES.get(seen.st_mode & 0o170000, "object")
-    size = f" of {seen.st_size} bytes" if kind == "file" else ""
+    size = f" of {counted(seen.st_size, 'byte')}" if kind == "file" else ""
     where = describing.disk_path(store, at.driver, spot, inode)
     return "" if mine else f"{where}, a {kind}{size} that the index does not know, changed {moment(seen.st_mtime_ns)},"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from fusestore.errors import IndexFault, IndexFull, NotFound, RootOffline
-from fusestore.model import Cause, InodeNo, Layout, Operation, Outside, Spot, Stamp
+from fusestore.model import Cause, InodeNo, Layout, Operation, Outside, Spot, Stamp, counted
 from fusestore.service import adopting, doubting
 from fusestore.service.places import At
 
@@ -81,7 +81,7 @@ async def _refresh(store: Store, directory: InodeNo) -> None:
             path=store.path(directory),
             root=driver.name,
             cause=Cause.ADOPT,
-            detail=f"{adopted} names",
+            detail=counted(adopted, "name"),
         )
     store.index.apply(batch)
 

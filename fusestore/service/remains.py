@@ -9,7 +9,7 @@ import trio
 
 from fusestore.core.placement import by_id
 from fusestore.errors import NotFound
-from fusestore.model import CONTROL_NAME, InodeNo, Spot
+from fusestore.model import CONTROL_NAME, InodeNo, Spot, counted
 from fusestore.roots import manifest
 from fusestore.roots.local import INCOMING_NAME, TRASH_NAME
 from fusestore.roots.marker import MARKER_NAME
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 OWN: Final = frozenset({MARKER_NAME, manifest.NAME, manifest.FRESH_NAME, INCOMING_NAME})  # in a root's own area
 SHOWN: Final = 3
+STAYING: Final = ("directory, symlink or special file stays", "directories, symlinks and special files stay")
+REFUSED: Final = ("old copy that the disk does not let go of is", "old copies that the disk does not let go of are")
 
 
 class Remains(NamedTuple):
@@ -51,17 +53,18 @@ class Remains(NamedTuple):
         """What is there of a root that no file is left on, and whether its disk can go."""
         said = ["no file is left"]
         if self.stays:
-            said.append(f"{self.stays} directories, symlinks and special files stay, which the index knows")
+            said.append(f"{counted(self.stays, *STAYING)}, which the index knows")
         if self.refused:
-            said.append(f"{self.refused} old copies that the disk does not let go of are not needed any more")
+            said.append(f"{counted(self.refused, *REFUSED)} not needed any more")
         if self.trashed:
-            said.append(f"{self.trashed} files in its trash go with it")
+            said.append(f"{counted(self.trashed, 'file in its trash goes', 'files in its trash go')} with it")
         if self.strange:
             names = [path.decode(errors="backslashreplace") for path in self.strange[:SHOWN]]
             more = len(self.strange) - len(names)
             listed = ", ".join(names) + (f" and {more} more" if more else "")
             said.append(
-                f"{len(self.strange)} files that fusestore did not put there go with it, save what is yours: {listed}"
+                f"{counted(len(self.strange), 'file', 'files')} that fusestore did not put there"
+                f" {'goes' if len(self.strange) == 1 else 'go'} with it, save what is yours: {listed}"
             )
         if self.beside:
             said.append(f"nothing here is needed any more, but {', '.join(self.beside)} on the same file system is")

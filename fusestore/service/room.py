@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fusestore.core.moves import NO_INODES, NO_ROOM
 from fusestore.errors import FusestoreError, NoRoom
-from fusestore.model import ReplicaState
+from fusestore.model import ReplicaState, counted
 from fusestore.roots import freeing
 from fusestore.service import trash, walking
 
@@ -113,7 +113,7 @@ def check(store: Store, inode: Inode, target: Driver) -> None:
         return
     needed, is_all = _known_size(store, inode, lambda each: needs(store, each, target))
     if not _fits(store, taken + needed, target) and not (freeing.wait() and _fits(store, taken + needed, target)):
-        raise NoRoom(target.name, f"{'' if is_all else 'more than '}{needed} bytes needed")
+        raise NoRoom(target.name, f"{'' if is_all else 'more than '}{counted(needed, 'byte')} needed")
 
 
 def _fits(store: Store, needed: int, target: Driver) -> bool:

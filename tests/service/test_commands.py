@@ -102,7 +102,7 @@ async def test_the_help_of_scrub_says_what_it_repairs(commands: Commands) -> Non
 
 async def test_the_trash_is_listed_emptied_and_restored_from(commands: Commands, tmp_path: Path) -> None:
     assert "0017-01932f6c" in await commands.run("trash", "list")
-    assert "1 files, 4.0 KiB" in await commands.run("trash", "empty", "--root", "main")
+    assert "1 file, 4.0 KiB" in await commands.run("trash", "empty", "--root", "main")
     assert "is not inside a mount" in await commands.run("trash", "restore", ID, str(tmp_path / "a"), code=2)
 
 
@@ -228,7 +228,7 @@ async def test_copies_are_added_shown_and_given_up(commands: Commands) -> None:
     assert commands.queries.copies == [(ID, "cold", None)] * 2
     assert "last good copy" in await commands.run("drop", ID, "--from", "cold", code=1)
     assert "0 copies dropped, 1 file removed" in await commands.run("drop", ID, "--from", "cold", "--force-last")
-    assert "1 of 1 copies differ" in await commands.run("where", "--verify", ID, code=1)
+    assert "1 of 1 copy differs" in await commands.run("where", "--verify", ID, code=1)
 
 
 async def test_the_plan_of_a_drain_shows_what_leaves_and_says_so_when_nothing_has_to(commands: Commands) -> None:

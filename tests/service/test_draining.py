@@ -296,7 +296,7 @@ def test_what_else_is_on_the_disk_is_named_and_whether_the_disk_is_needed(keepin
     opened.drain("cold")
     opened.rest()
     hot, cold = str(state(opened)["proof"]), str(state(opened, "cold")["proof"])
-    assert "1 files in its trash" in hot
+    assert "1 file in its trash goes" in hot
     assert "did not put there" not in hot
     assert "its disk can be pulled" not in hot  # warm is on it
     assert "warm" in hot
