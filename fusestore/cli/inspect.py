@@ -105,7 +105,9 @@ def where(
 ) -> None:
     """Show where an object's bytes are on disk.
 
-    With --verify the exit status is 1 when a copy differs or cannot be read.
+    ROLE is "home" for bytes under the object's name, "on its way" for those that a move has yet to bring there, "by id"
+    for the file itself under its id instead of its name, as after drop and drain, "replica" for a further copy. With
+    --verify the exit status is 1 when a copy differs or cannot be read.
     """
     client, data = find(what, socket)
     with client, progress("verifying") as report:

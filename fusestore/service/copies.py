@@ -66,7 +66,7 @@ def _place(store: Store, inode: Inode, spot: Spot) -> dict[str, Any]:
     if spot in store.placement.home_spots(inode.number):
         role = "home"
     else:
-        role = "aside" if spot.by_id and driver.layout is Layout.TREE else "on its way"
+        role = "by id" if spot.by_id and driver.layout is Layout.TREE else "on its way"
     size = _size(store, inode, spot)
     verification = describing.verification(store, inode)
     return {

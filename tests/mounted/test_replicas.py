@@ -43,7 +43,7 @@ def test_a_replica_is_made_shown_read_again_refreshed_and_dropped(travel: Mounte
     travel.wait(file)
     assert copies(travel, file)[1] == ("cold", "replica", "current", True)
     assert travel.json("drop", file, "--from", "hot") == {"dropped": 1, "removed": 0, "refused": []}
-    assert copies(travel, file) == [("cold", "aside", "current", True)]
+    assert copies(travel, file) == [("cold", "by id", "current", True)]
     assert file.read_bytes() == b"new" + (b"precious" * 100_000)[3:]
     assert "its only copy is on cold" in travel.cli("replicate", file, "--to", "cold", code=1).err
     assert "last good copy" in travel.cli("drop", file, "--from", "cold", code=1).err

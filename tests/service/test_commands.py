@@ -100,6 +100,11 @@ async def test_the_help_of_scrub_says_what_it_repairs(commands: Commands) -> Non
     assert "It is repaired from a good replica, where another root has one" in text
 
 
+async def test_the_help_of_where_says_what_each_role_means(commands: Commands) -> None:
+    text = " ".join((await commands.run("where", "--help")).split())
+    assert '"by id" for the file itself under its id instead of its name, as after drop and drain' in text
+
+
 async def test_the_trash_is_listed_emptied_and_restored_from(commands: Commands, tmp_path: Path) -> None:
     assert "0017-01932f6c" in await commands.run("trash", "list")
     assert "1 file, 4.0 KiB" in await commands.run("trash", "empty", "--root", "main")
