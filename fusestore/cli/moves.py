@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -115,7 +117,7 @@ def named(what: str, socket: str | None) -> tuple[Client, dict[str, str | int]]:
 
 
 def wait(
-    what: Annotated[str | None, typer.Argument(metavar="PATH|ID|MOVE", help="What to wait for.")] = None,
+    what: Annotated[list[str] | None, typer.Argument(metavar="PATH|ID|MOVE...", help="What to wait for.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Wait for everything.")] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="Give up after this long.")] = None,
     socket: Socket = None,
@@ -126,16 +128,25 @@ def wait(
     Content is finalized then, too, and replicas are made. Exit status 1 when a move or replica waits for an operator,
     or when --timeout has passed.
     """
-    if (what is None) != everything:
+    if bool(what) == everything:
         raise UsageError("give a path, an id, a move's number, or --all")
     if timeout is not None and not timeout < LONGEST_S:
         raise UsageError(f"--timeout {timeout} is no number of seconds that a wait can take")
-    client, data = (connect(socket), {}) if what is None else named(what, socket)
-    try:
-        with client, progress("moving") as report:
-            result = client.call("moves.wait", data, progress=report, timeout_s=timeout)
-    except TimeoutError:
-        raise StartupError(f"not over after {timeout} s; it goes on, see `fusestore moves`") from None
+    until = time.monotonic() + timeout if timeout is not None else None
+    result: dict[str, list[dict[str, Any]]] = {"moves": [], "replicas": []}
+    with ExitStack() as clients:
+        asked = [named(each, socket) for each in what] if what else [(connect(socket), {})]
+        for client, _ in asked:
+            clients.enter_context(client)
+        report = clients.enter_context(progress("moving"))
+        for client, data in asked:
+            left = max(0.0, until - time.monotonic()) if until is not None else None
+            try:
+                found = client.call("moves.wait", data, progress=report, timeout_s=left)
+            except TimeoutError:
+                raise StartupError(f"not over after {timeout} s; it goes on, see `fusestore moves`") from None
+            for kind, known in result.items():
+                known += [each for each in found[kind] if each not in known]
     stuck = [move for move in result["moves"] if move["state"] not in _WELL]
     if json:
         print_json(result)

@@ -218,6 +218,12 @@ async def test_moves_are_shown_and_steered_by_number_path_or_all_at_once(command
     assert "there is no move to retry" in await commands.run("moves", "retry", "--all")
 
 
+async def test_wait_takes_several(commands: Commands) -> None:
+    commands.queries.let_go.set()
+    assert await commands.json("wait", ID, "4") == {"moves": [], "replicas": []}
+    assert "or --all" in await commands.run("wait", ID, "--all", code=2)
+
+
 async def test_wait_gives_up_after_its_time(commands: Commands) -> None:
     assert "not over after" in await commands.run("wait", "--all", "--timeout", "0.1", code=1)
 
