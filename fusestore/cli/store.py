@@ -12,7 +12,7 @@ from msgspec import structs
 
 from fusestore import config
 from fusestore.cli.options import Json, Store
-from fusestore.cli.output import print_json, print_table, readable
+from fusestore.cli.output import moment, print_json, print_table, readable
 from fusestore.cli.progress import progress
 from fusestore.control.client import Client
 from fusestore.control.locate import locate
@@ -142,7 +142,8 @@ def rebuild(
         roots = [structs.asdict(root) for root in report.roots]
         told = [{"root": root, "what": what, "path": os.fsdecode(path)} for root, what, path in report.told]
         kept = str(report.kept) if report.kept is not None else None
-        print_json({"dry_run": dry_run, "roots": roots, "told": told, "moves": report.moves, "kept": kept})
+        answer = {"dry_run": dry_run, "roots": roots, "told": told, "moves": report.moves, "kept": kept}
+        print_json({**answer, "said_ns": report.said_ns})
         return
     names = report.roots[0].__struct_fields__
     shown = [name for name in names if name == "name" or any(getattr(root, name) for root in report.roots)]
@@ -152,6 +153,13 @@ def rebuild(
         print(readable(f"{what}: {root}: {os.fsdecode(path)}"))
     if any(root.copies for root in report.roots) and not trust_copies:
         print("copies got new ids; if they are a restored disk, see --trust-copies")
+    if any(root.left for root in report.roots):
+        print("left: old bytes of files that had just been moved, compared with them; the next mount removes them")
+    if any(root.further_copies for root in report.roots):
+        print("further copies differ from the file with their id; the next mount shows those with a name as new files")
+    if report.said_ns:
+        print(f"the manifests end at {moment(report.said_ns)}: what was done later is known where the disks show it,")
+        print("and names given or removed later may be the old ones")
     if report.moves:
         print(f"{counted(report.moves, 'move begins', 'moves begin')} again at the next mount")
     if dry_run:

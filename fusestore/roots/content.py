@@ -14,6 +14,7 @@ from fusestore.roots import freeing, opening
 from fusestore.roots.opening import path_of
 
 INLINE_WRITE_BYTES: Final = 64 * 1024  # larger writes may wait for the disk's dirty limit long enough to be felt
+COMPARED_BYTES: Final = 1 << 20
 
 
 def read_cached(fd: int, size: int, offset: int) -> bytes | bytearray | None:
@@ -50,6 +51,16 @@ def read(fd: int, size: int, offset: int) -> bytes:
     while len(whole) < size and (data := os.pread(fd, size - len(whole), offset + len(whole))):
         whole += data
     return bytes(whole)
+
+
+def are_same(fd: int, other: int) -> bool:
+    """Whether two open files have the same bytes. Blocks."""
+    offset = 0
+    while (data := read(fd, COMPARED_BYTES, offset)) == read(other, COMPARED_BYTES, offset):
+        if not data:
+            return True
+        offset += len(data)
+    return False
 
 
 def write(fd: int, data: bytes, offset: int) -> int:

@@ -120,6 +120,12 @@ class Manifest:
             for _, payload in payloads:
                 yield _frame(payload)
 
+    def written_ns(self) -> int:
+        """When it was last written; 0 where there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(NAME, dir_fd=self._area, follow_symlinks=False).st_mtime_ns
+        return 0
+
     def survey(self) -> Survey | None:
         """Its extent and its last frame; None where there is no manifest, or none that can be read."""
         head = self.head()

@@ -370,7 +370,13 @@ def settle_skeleton(store: Store, spot: Spot, directory: InodeNo, key: int | Non
     batch = store.batch(grows=key is None)
     if key is not None:
         batch.settle(key)
-    batch.put_inode(see(store, store.inode(directory)).inode)
+    inode = see(store, store.inode(directory)).inode
+    root = store.roots[spot.root]
+    if root.layout is Layout.TREE:  # whose place it is, should the index be lost
+        at = store.places.at(spot, directory)
+        label = identity.Label(inode.id, directory, root.uuid, root.backing(at.directory, at.name))
+        identity.write(root, at.directory, at.name, label)
+    batch.put_inode(inode)
     if store.placement.realization(directory, spot.root) is None:
         batch.skeleton(directory, spot)
     store.index.apply(batch)

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from fusestore.core.placement import by_id
 from fusestore.errors import FusestoreError
-from fusestore.model import CONTROL_NAME, NAME_MAX, InodeNo, Layout, ReplicaState, RootNo, Spot
+from fusestore.model import CONTROL_NAME, NAME_MAX, Inode, InodeNo, Layout, Replica, ReplicaState, RootNo, Spot
 from fusestore.roots import identity
 from fusestore.service import walking
 from fusestore.service.identifying import NOBODY, Known, Object, look
@@ -144,12 +144,15 @@ class Finder:
         None for what a move has left here: its object lies elsewhere.
         """
         store, index, name = self._store, self._index, each.at.name
-        if self._is_new_skeleton(parent, each, who):
-            return index.dentry(parent, name)
-        known = who.number or (index.dentry(parent, name) if who.how == "new" else None)
+        directory = self._see_further_place(parent, each, who) if each.is_dir else None
+        if directory is not None:
+            return directory
+        known = who.number or (self._known_by_name(parent, name) if who.how == "new" else None)
         if known is not None and self._identities.is_left(known, each, who):
-            self._tell_further(each.root, way.path(name))
+            self._leave_behind(known, parent, each)
             return None
+        if known is not None and not who.number and self._identities.is_arrived(known, each):
+            who = Known(known, "by_manifest")
         number = who.number or self._identities.add(each, who)
         if who.number and not self._identities.take(number, each, who):
             if index.dentry(parent, name) == number and self._identities.is_copy(number, each):
@@ -165,7 +168,7 @@ class Finder:
                 batch.unlink(parent, name, old)
             guest = index.placement(number) is not None
             for other in index.parents(number):
-                if each.is_dir or (not guest and store.placement.default_root(other[0]) != each.root):
+                if each.is_dir or (not guest and each.root not in self._roots_of_directory(other[0])):
                     batch.unlink(*other, number)
             batch.link(parent, name, number)
             index.apply(batch)
@@ -174,19 +177,86 @@ class Finder:
         self._identities.note(number, each.spot, linked=each.is_linked)
         return number
 
-    def _is_new_skeleton(self, parent: InodeNo, each: Object, who: Known) -> bool:
-        """Whether this is the new place of a directory on its way, made after the last word of the manifests."""
-        number = self._index.dentry(parent, each.at.name)
-        inode = self._index.inode(number) if number is not None else None
-        if who.number or who.id or not each.is_dir or inode is None or not inode.is_dir:
-            return False
-        if self._store.placement.default_root(parent) == each.root:
-            return False
-        self._found.skeletons.add((inode.number, each.spot))
-        batch = self._store.batch()
-        batch.skeleton(inode.number, each.spot)
-        self._index.apply(batch)
-        return True
+    def _roots_of_directory(self, number: InodeNo) -> tuple[RootNo | None, RootNo | None]:
+        """Where a directory lies, and where it belongs."""
+        return self._store.placement.default_root(number), self._store.placement.directory_home(number)
+
+    def _known_by_name(self, parent: InodeNo, name: bytes) -> InodeNo | None:
+        """What has a name, or had it and is found at another place or not yet."""
+        return self._index.dentry(parent, name) or self._found.was.get((parent, name))
+
+    def _leave_behind(self, number: InodeNo, parent: InodeNo, each: Object) -> None:
+        """What a move has left shows a name that its copy belongs to as well, and may not have been given yet."""
+        self._identities.leave(number, each.backing, each.spot)
+        inode, name = self._index.inode(number), each.at.name
+        if inode is None or inode.backing is None or number not in self._found.arrived:
+            return
+        is_its = self._found.was.get((parent, name)) == number and self._index.dentry(parent, name) is None
+        if is_its and self._store.placement.directory_home(parent) == inode.backing.root:
+            batch = self._store.batch()
+            batch.link(parent, name, number)
+            self._index.apply(batch)
+
+    # -- directories on their way -------------------------------------------------------------------------------------
+
+    def _see_further_place(self, parent: InodeNo, each: Object, who: Known) -> InodeNo | None:
+        """A directory that is another place of one that is known; returns which.
+
+        The younger is where it goes, and has the name that it was given; the elder is where it still is.
+        """
+        number = who.number or (self._index.dentry(parent, each.at.name) if who.how == "new" else None)
+        inode = self._index.inode(number) if number else None
+        if number is None or inode is None or not inode.is_dir:
+            return None
+        here = inode.backing.root if inode.backing is not None else self._store.placement.default_root(number)
+        if here == each.root:
+            return None
+        if number not in self._found.inodes and inode.backing is not None and who.number:
+            return None  # as far as anybody can tell, it is here
+        if number not in self._found.inodes or not self._identities.is_elder(inode, each):
+            self._goes_to(number, parent, each)
+        elif who.number and number in self._found.arrived:
+            self._comes_from(inode, each, who)
+        else:
+            return None
+        return number
+
+    def _goes_to(self, number: InodeNo, parent: InodeNo, each: Object) -> None:
+        store, index, name = self._store, self._index, each.at.name
+        batch = store.batch()
+        batch.skeleton(number, each.spot)
+        self._found.skeletons.add((number, each.spot))
+        old = index.dentry(parent, name)
+        if old != number:
+            spots = store.placement.spots(number)
+            if old is not None:
+                self._found.missing.setdefault(old, store.join(parent, name) or name)
+                batch.unlink(parent, name, old)
+            for other in index.parents(number):
+                batch.unlink(*other, number)
+            batch.link(parent, name, number)
+            batch.place(number, spots, index.placement(number))
+            self._found.spots[number] = dict.fromkeys(spots)
+        index.apply(batch)
+        store.directory_changed()
+
+    def _comes_from(self, inode: Inode, each: Object, who: Known) -> None:
+        """What was found in the younger place, and inherits it, gets rows of its own."""
+        store, index, number = self._store, self._index, inode.number
+        young = store.placement.spots(number)[0]
+        batch = store.batch()
+        for name, child in index.dentries(number):
+            if child in self._found.inodes and index.placement(child) is None:
+                spots = self._found.spots.setdefault(child, {})
+                spots[Spot(young.root, number, name)] = None
+                batch.place(child, tuple(spots), None)
+        batch.skeleton(number, young)
+        self._found.skeletons.add((number, young))
+        batch.place(number, (each.spot,), index.placement(number))
+        self._found.spots[number] = {each.spot: None}
+        index.apply(batch)
+        self._identities.refresh(inode, each, who)
+        store.directory_changed()
 
     # -- the id areas -----------------------------------------------------------------------------------------------
 
@@ -200,7 +270,7 @@ class Finder:
         wanted = label.inode if label is not None and label.id == id else NOBODY
         who = Known(self._index.by_id(id) or NOBODY, "by_label" if wanted else "by_manifest", id, wanted)
         if who.number and self._identities.is_left(who.number, each, who):
-            self._tell_further(root.number, root.id_area_path(id))
+            self._identities.leave(who.number, each.backing, each.spot)
             return
         number = who.number or self._identities.add(each, who)
         if who.number:
@@ -212,20 +282,23 @@ class Finder:
     def _see_further(self, root: LocalRoot, id: bytes) -> None:
         """A further copy: one that the manifest knows is a replica, and takes the place of what is not there.
 
-        Or the old directory of one that has arrived.
+        So is one that was made of the file since; an older one is what a move has left. Or the old directory of one
+        that has arrived.
         """
         self._tick()
         number = self._index.by_id(id)
+        inode = self._index.inode(number) if number is not None else None
         each = look(At(root, *root.id_area(id)), by_id(root.number))
-        if number is None or each is None:
+        if number is None or inode is None or each is None:
             return
-        if each.is_dir and self._index.skeleton(number, root.number) == each.spot:
-            self._found.skeletons.add((number, each.spot))
-            self._walk(number, Way(root, id, ()))
+        if each.is_dir:
+            self._see_old_directory(inode, each, Way(root, id, ()))
             return
         replica = self._index.replica(number, root.number)
+        if (replica is None or replica.backing is None) and self._is_replica(inode, each):
+            replica = Replica(ReplicaState.STALE, backing=each.backing)
         if replica is None or replica.backing is None:
-            self._tell_further(root.number, root.id_area_path(id))
+            self._identities.leave(number, each.backing, each.spot)
             return
         if number in self._found.inodes:
             self._tally.count(root.number, "replicas")
@@ -242,6 +315,23 @@ class Finder:
         self._index.apply(batch)
         self._found.replicas.add((number, root.number))
 
+    def _see_old_directory(self, inode: Inode, each: Object, way: Way) -> None:
+        number = inode.number
+        if self._index.skeleton(number, each.root) == each.spot:
+            self._found.skeletons.add((number, each.spot))
+        elif number in self._found.arrived and self._store.placement.default_root(number) != each.root:
+            self._comes_from(inode, each, Known(number, "by_label"))
+        else:
+            self._tell_further(each.root, way.path())
+            return
+        self._walk(number, way)
+
+    def _is_replica(self, inode: Inode, each: Object) -> bool:
+        """Whether a further copy that no manifest knows was made of the file, and is no older place of it."""
+        is_elsewhere = each.root not in {spot.root for spot in self._store.placement.spots(inode.number)}
+        in_tree = each.at.driver.layout is Layout.TREE
+        return inode.is_regular and is_elsewhere and in_tree and not self._identities.is_elder(inode, each)
+
     # -- what is not there ------------------------------------------------------------------------------------------
 
     def _forget_missing(self, number: InodeNo, root: LocalRoot, there: set[bytes]) -> None:
@@ -256,6 +346,7 @@ class Finder:
             for name, child in names:
                 if name not in there and index.placement(child) is None and child not in store.tops:
                     batch.unlink(number, name, child)
+                    self._found.was[number, name] = child
                     self._found.missing.setdefault(child, store.join(number, name) or name)
             index.apply(batch)
 

@@ -2,8 +2,9 @@
 
 The first of these that holds:
 
-    its label tells of itself                             that id and inode number
-    the index knows it by (root, st_ino, birth time)      that inode; for what can carry no label
+    its label tells of itself, and the index does not
+    know it by another id                                 that id and inode number
+    the index knows it by (root, st_ino, birth time)      that inode; for what carries no label, or an older one
     its label tells of another object, copies are to be
     trusted, and nobody else claims that id               that id and inode number
     else                                                  somebody new
@@ -61,6 +62,9 @@ class Found:
 
     Attributes:
         inodes: of which there is an object, or may be.
+        arrived: of those, what lies where no manifest has it, so that it may have come from elsewhere.
+        left: what moves have left behind, by inode and object, with its places.
+        was: names and places where the manifests had an object that is not there.
         spots: where those lie that do not lie where their names say, or may not.
         skeletons: the further places of directories that are there.
         replicas: further copies that are there, with their roots.
@@ -71,6 +75,9 @@ class Found:
     def __init__(self, moving: set[InodeNo]) -> None:
         self.moving = moving
         self.inodes = Numbers()
+        self.arrived = Numbers()
+        self.left: dict[tuple[InodeNo, Backing], dict[Spot, None]] = {}
+        self.was: dict[tuple[InodeNo, bytes], InodeNo] = {}
         self.spots: dict[InodeNo, dict[Spot, None]] = {}
         self.skeletons: set[tuple[InodeNo, Spot]] = set()
         self.replicas: set[tuple[InodeNo, RootNo]] = set()
@@ -161,19 +168,27 @@ class Identities:
         label = None
         if stat.S_ISREG(each.seen.st_mode) or each.is_dir:
             label = identity.read(*each.at)
-        if label is not None and tells_of(label, each.backing, self._uuids[each.root]):
+        recorded = self._recorded_as(each)
+        is_own = label is not None and tells_of(label, each.backing, self._uuids[each.root])
+        if recorded is not None and not (is_own and label is not None and label.id == recorded.id):
+            return Known(recorded.number, "by_manifest")
+        if label is not None and is_own:
             return Known(index.by_id(label.id) or NOBODY, "by_label", label.id, label.inode)
-        for root in self._roots.values():
-            if root.uuid in self._uuids[each.root]:
-                number = index.by_backing(replace(each.backing, root=root.number))
-                if number is not None and _same_type(index.inode(number), each):
-                    return Known(number, "by_manifest")
         if label is None:
             return Known(NOBODY, "new")
         if self._claimed is not None and label.id not in self._claimed:
             self._claimed.add(label.id)
             return Known(index.by_id(label.id) or NOBODY, "by_copy", label.id, label.inode)
         return Known(NOBODY, "copies")
+
+    def _recorded_as(self, each: Object) -> Inode | None:
+        for root in self._roots.values():
+            if root.uuid in self._uuids[each.root]:
+                number = self._index.by_backing(replace(each.backing, root=root.number))
+                inode = self._index.inode(number) if number is not None else None
+                if inode is not None and _same_type(inode, each):
+                    return inode
+        return None
 
     def note(self, number: InodeNo, spot: Spot, *, linked: bool = False) -> None:
         """Remember where an object was found, unless that is plain from its names; `linked`: it has several on disk."""
@@ -194,12 +209,35 @@ class Identities:
                 return True
             if not self._outlives(inode, each):
                 return False
-            self._found.spots.pop(number, None)
-            self._tally.tell(each.root, "conflict", self._store.path(number) or each.at.name)
+            self._leave_found(inode)
         else:
             self._tally.count(each.root, who.how)
-        self._refresh(inode, each, who)
+        if not _is(inode, each):
+            self._found.arrived.add(number)
+            self._forget_row(number, each.root)
+        self.refresh(inode, each, who)
         return True
+
+    def _leave_found(self, inode: Inode) -> None:
+        """What was found of an inode is what a move has left."""
+        number, backing = inode.number, inode.backing
+        assert backing is not None
+        spots = self._found.spots.pop(number, None) or self._store.placement.spots(number)
+        self.leave(number, backing, *(spot for spot in spots if spot.root == backing.root))
+
+    def leave(self, number: InodeNo, backing: Backing, *spots: Spot) -> None:
+        """Remember what a move has left behind."""
+        self._found.left.setdefault((number, backing), {}).update(dict.fromkeys(spots))
+
+    def _forget_row(self, number: InodeNo, root: RootNo) -> None:
+        """Drop the row of an inode that lies on another root than it says."""
+        row = self._index.placement(number)
+        if row is None or any(spot.root == root for spot in row):
+            return
+        self._found.was.update({(spot.directory, spot.name): number for spot in row if not spot.by_id})
+        batch = self._store.batch()
+        batch.place(number, None, row)
+        self._index.apply(batch)
 
     def is_copy(self, number: InodeNo, each: Object) -> bool:
         """Whether an object looks like the one that an inode has been found to be."""
@@ -220,12 +258,25 @@ class Identities:
             return False
         if not who.number and not self.is_copy(number, each):
             return False
+        return self.is_elder(inode, each) and (number in self._found.inodes or self._is_in_place(inode))
+
+    def is_elder(self, inode: Inode, each: Object) -> bool:
+        """Whether an object is older than the one that a record speaks of: moves go from elder to younger."""
+        if inode.backing is None:
+            return False  # in the index only
         born_ns, its_ns = each.backing.btime_ns, inode.backing.btime_ns
         if born_ns and its_ns and born_ns != its_ns:
-            is_elder = born_ns < its_ns
-        else:
-            is_elder = self.is_copy(number, each) and each.spot not in self._store.placement.home_spots(number)
-        return is_elder and self._is_in_place(inode)
+            return born_ns < its_ns
+        return self.is_copy(inode.number, each) and each.spot not in self._store.placement.home_spots(inode.number)
+
+    def is_arrived(self, number: InodeNo, each: Object) -> bool:
+        """Whether an object without a label, at the name of an inode, is the copy that a move has made of it."""
+        inode = self._index.inode(number)
+        if inode is None or inode.is_dir or inode.is_regular:
+            return False
+        came = inode.backing is None or inode.backing.root != each.root
+        at_home = self._store.placement.directory_home(each.spot.directory) == each.root
+        return came and at_home and self.is_copy(number, each) and not self.is_elder(inode, each)
 
     def _is_in_place(self, inode: Inode) -> bool:
         """Whether the object that a record speaks of is where its row says."""
@@ -239,9 +290,9 @@ class Identities:
             return False
 
     def _outlives(self, inode: Inode, each: Object) -> bool:
-        """Of two objects with one id, a move's source and its copy: whether the second is the copy, and at home."""
-        at_home = each.spot in self._store.placement.home_spots(inode.number) and inode.is_regular
-        return at_home and (each.seen.st_size, each.seen.st_mtime_ns) >= (inode.size, inode.mtime_ns)
+        """Of two objects with one id, a move's source and its copy: whether the second is the copy."""
+        is_elsewhere = inode.backing is not None and inode.backing.root != each.root
+        return is_elsewhere and not inode.is_dir and not self.is_elder(inode, each)
 
     def add(self, each: Object, who: Known) -> InodeNo:
         """A new inode for an object, with the id and number of its label where they are its own and free."""
@@ -277,9 +328,10 @@ class Identities:
         batch.put_inode(inode)
         index.apply(batch)
         self._found.inodes.add(number)
+        self._found.arrived.add(number)
         return number
 
-    def _refresh(self, inode: Inode, each: Object, who: Known) -> None:
+    def refresh(self, inode: Inode, each: Object, who: Known) -> None:
         """Bring a record up to what its object shows."""
         batch = self._store.batch()
         times = inode.atime_ns, inode.mtime_ns, inode.ctime_ns

@@ -14,7 +14,7 @@ from fusestore.errors import FusestoreError
 from fusestore.index import schema
 from fusestore.index.schema import TAG, read_u64, u64
 from fusestore.model import FIRST_INODE, MOUNT_ROOT, UPLOADS, InodeNo, Layout, ReplicaState, RootNo
-from fusestore.service import moving
+from fusestore.service import leftovers, moving
 from fusestore.service.identifying import Found, Numbers
 from fusestore.service.looking import fill
 
@@ -38,6 +38,7 @@ def mend(store: Store, found: Found, tally: Tally) -> None:
     _drop_missing(store, found, tally)
     _name_nameless(store, found, tally)
     _count_links(store)
+    leftovers.settle(store, found, tally)
     _begin_moves(store, found, tally)
 
 

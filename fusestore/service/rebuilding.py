@@ -206,6 +206,7 @@ def _fill(
     roots = {each.root.number: each.root for each in attached}
     store = Store(config, index, roots, tops, {})
     tally = Tally({number: root.name for number, root in roots.items()})
+    tally.report.said_ns = max((manifest.written_ns() for manifest in manifests), default=0)
     try:
         found = Found(_load(store, manifests))
         _see_tops(store)

@@ -26,7 +26,8 @@ class RootReport(Struct):
     conflicts: int = 0  # of the new: those whose own label has an id that another has too
     recovered: int = 0  # found without a name, and named by their id
     replicas: int = 0  # further copies that the manifest knows
-    further_copies: int = 0  # others; left where they are: their id has a file elsewhere
+    left: int = 0  # by moves, with the content of their files; the next mount destroys them
+    further_copies: int = 0  # other objects whose id has a file elsewhere; they stay where they are
     missing: int = 0  # in the manifest, and not on the disk
     unseen: int = 0  # names that the disk did not let us look at
 
@@ -45,6 +46,7 @@ class Report(Struct):
     roots: list[RootReport]
     told: list[Told] = field(default_factory=list)
     moves: int = 0  # begun again
+    said_ns: int = 0  # when a manifest was last written; 0: there is none
     kept: Path | None = None  # the old index
 
 

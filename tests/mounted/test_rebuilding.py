@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.daemon import eventually
-from tests.support.manifests import disks, wait_until_noted
+from tests.support.manifests import wait_until_noted
 from tests.support.objects import changes, facts, plant
 from tests.support.tools import library, tool
 
@@ -97,7 +97,7 @@ def test_what_was_on_its_way_arrives(travel: Mounted) -> None:
     shutil.rmtree(travel.store / "index")
     answer = rebuilt(travel)
     assert answer["moves"] >= 1, answer
-    remove_what_was_left(travel, answer)
+    assert answer["told"] == []
     travel.configure("moves", rate=0)
     travel.mount()
     assert changes(before, wherever(facts(cold / "library"))) == []
@@ -109,11 +109,38 @@ def test_what_was_on_its_way_arrives(travel: Mounted) -> None:
     assert sorted(os.listdir(travel.roots["hot"].directory / "library")) == ["other"]
 
 
-def remove_what_was_left(store: Mounted, answer: dict[str, Any]) -> None:
-    """Remove the old bytes of what had just arrived: nothing else is told of."""
-    for each in answer["told"]:
-        assert each["what"] == "further copy", answer["told"]
-        (disks(store)[each["root"]] / each["path"]).unlink()
+@pytest.mark.parametrize(("start", "end"), [("hot", "cold"), ("cold", "hot")])
+def test_a_directory_that_was_on_its_way_before_any_manifest_said_so_is_there_once(
+    travel: Mounted, start: str, end: str
+) -> None:
+    travel.allow_log("unclean|replay|recover|interrupted|leftover")
+    travel.umount()
+    travel.configure("moves", rate=32 << 20)
+    travel.mount()
+    old, new = travel.resources / start / "d", travel.resources / end / "d2"
+    wait_until_noted(travel)
+    old.mkdir()
+    contents = {f"f{number}": os.urandom(2 << 20) for number in range(50)}  # more than are carried together
+    for name, content in contents.items():
+        (old / name).write_bytes(content)
+    old.rename(new)
+    arriving = travel.roots[end].directory / "d2"
+    eventually(lambda: arriving.exists() and any(arriving.iterdir()), "some of it has arrived")
+    travel.kill9()
+    tool("fusermount3", "-u", travel.mountpoint)
+    assert len(list(arriving.iterdir())) < len(contents)
+    shutil.rmtree(travel.store / "index")
+    answer = rebuilt(travel)
+    assert (answer["told"], answer["moves"]) == ([], 1)
+    nothing = ("new", "conflicts", "further_copies", "missing")
+    assert counts(answer, *nothing) == dict.fromkeys(nothing, 0)
+    travel.configure("moves", rate=0)
+    travel.mount()
+    for _ in ("at once", "when it has arrived"):
+        assert not old.exists()
+        assert {path.name: path.read_bytes() for path in new.iterdir()} == contents
+        travel.wait("--all")
+    assert not (travel.roots[start].directory / "d").exists()
 
 
 def wherever(known: dict[str, Facts]) -> dict[str, Facts]:

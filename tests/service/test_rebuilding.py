@@ -11,7 +11,7 @@ import pytest
 from fusestore.errors import NewerFormat, RootUnavailable, StoreError
 from fusestore.index.check import check
 from fusestore.index.store import Index
-from fusestore.model import State
+from fusestore.model import ReplicaState, State
 from fusestore.service import dropping, replicating
 from fusestore.service.rebuilding import rebuild
 from tests.support.byhand import Job
@@ -211,19 +211,22 @@ def bring(opened: Opened, path: str) -> None:
         opened.step()
 
 
-def lost_on_the_way(opened: Opened, *left: str, root: str = "hot") -> None:
-    """The index is lost now; it is told what old bytes are on a root, and apart from them all is as before."""
+def lost_on_the_way(opened: Opened, *left: str, root: str = "hot") -> Report:
+    """The index is lost now, with old bytes on a root; these are gone then, and apart from them all is as before."""
     before = identities(known(opened)), opened.snapshot()
     note_down(opened.store)
     opened.crash()
     shutil.rmtree(opened.path / "index")
+    assert all(os.path.lexists(opened.disks[root] / path) for path in left)
     report = again(opened)
-    assert set(report.told) == {(root, "further copy", path.encode()) for path in left}
-    for path in left:
-        (opened.disks[root] / path).unlink()
+    for _, what, path in report.told:  # the next mount would show it
+        assert what == "further copy"
+        (opened.disks[root] / os.fsdecode(path)).unlink()
+    assert not any(os.path.lexists(opened.disks[root] / path) for path in left)
     assert (identities(known(opened)), opened.snapshot()) == before
     opened.rest()
     opened.assert_at_home()
+    return report
 
 
 @pytest.mark.parametrize("target", [COLD, "uploads"])
@@ -248,6 +251,28 @@ def test_what_a_move_has_left_is_told_apart_though_the_file_was_written_since(op
     opened.settle()
     lost_on_the_way(opened, "file")
     assert opened.read(f"{COLD}/file") == b"other content"
+
+
+def test_a_replica_that_no_manifest_knows_is_one_again(opened: Opened) -> None:
+    opened.write(f"{HOT}/file", b"content")
+    opened.settle()
+    note_down(opened.store)
+    opened.replicate(f"{HOT}/file", "cold")
+    opened.rest()
+    before = identities(known(opened)), opened.snapshot()
+    end(opened, noted=False)
+    report = again(opened)
+    assert (report.told, total(report, "replicas")) == ([], 1)
+    cold = replicating.named(opened.store, "cold").number
+    number = opened.find(f"{HOT}/file")
+    replica = opened.store.index.replica(number, cold)
+    assert replica is not None
+    assert replica.state is ReplicaState.STALE  # nobody knows of which content it was made
+    opened.rest()
+    replica = opened.store.index.replica(number, cold)
+    assert replica is not None
+    assert replica.state is ReplicaState.CURRENT
+    assert (identities(known(opened)), opened.snapshot()) == before
 
 
 def test_what_was_given_up_in_an_id_area_is_not_taken_for_the_file(opened: Opened) -> None:
