@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 
 def settle(store: Store, found: Found, tally: Tally) -> None:
-    """Decide what becomes of all that was left."""
+    """Decide what becomes of all that was left.
+
+    Raises:
+        OSError: a disk cannot take what it was given.
+    """
+    for root in {store.roots[store.placement.spots(number)[0].root] for number, _ in found.left}:
+        root.sync()  # a power cut must not take back what has arrived, and leave nothing
     for (number, backing), left in found.left.items():
         spots, root = tuple(left), store.roots[backing.root]
         inode = store.inode(number)
