@@ -43,6 +43,7 @@ class Session:
     async def run(self) -> None:
         """Serve requests until somebody unmounts, or `stop`."""
         look_before_sleeping()
+        self._mounted = False  # a daemon that breaks down leaves a dead mount: an empty directory would be believed
         await pyfuse3.main(max_tasks=MAX_TASKS)
         self._mounted = self._stopping
 

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import msgpack
@@ -85,7 +85,8 @@ class _Works:
                 stack.callback(os.close, fd)
             with ThreadPoolExecutor(AT_ONCE, "copy", initializer=syscalls.stand_back) as pool:
                 said = list(pool.map(self._one, range(len(self._works))))
-            self._connection.send(msgpack.encode(said))
+            with suppress(ConnectionError):  # the daemon is gone
+                self._connection.send(msgpack.encode(said))
 
     def _one(self, number: int) -> tuple[int, Any]:
         name, files, arguments = self._works[number]

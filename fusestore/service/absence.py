@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from fusestore.errors import FusestoreError, IndexFault, RootUnavailable
+from fusestore.errors import FusestoreError, RootUnavailable
 from fusestore.model import MOUNT_ROOT, Absence, Cause, Layout, Operation, Outside
 from fusestore.roots import content
 from fusestore.service import doubting, draining, finalizing, recovery, refreshing
@@ -100,7 +100,7 @@ async def come_back(store: Store, root: Driver) -> None:
     else:
         try:
             root.reopen()
-        except RootUnavailable as error:
+        except (OSError, RootUnavailable) as error:
             leave(store, root, str(error))
             return
         recovery.recover_root(store, root)
@@ -148,7 +148,7 @@ def _remember(store: Store, root: Driver) -> None:
             batch.touch_inode(inode)
     try:
         store.index.apply(batch)
-    except IndexFault as fault:
+    except FusestoreError as fault:
         log.debug("what was last seen is not recorded", root=root.name, error=str(fault))
 
 

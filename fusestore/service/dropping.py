@@ -102,8 +102,11 @@ async def drop_file(
     inode = store.inode(number)
     path = path or store.path(number) or b""
     if store.index.replica(number, root.number) is not None:
-        if not force_last and not await _is_spare(store, inode, root.number):
-            raise LastCopy(root.name, path)
+        if not force_last and _counts(store, number, root.number):
+            other = await _other_good_copy(store, inode, root.number)
+            # It is proven; but whoever drops that one at the same time may have relied on this one.
+            if other is None or not replicas.is_good(store, number, other):
+                raise LastCopy(root.name, path)
         _drop_replica(store, store.inode(number), root, owner)
         return False
     if not _is_placed(store, number, root.number):
@@ -129,17 +132,22 @@ async def drop_file(
     return False
 
 
-async def _is_spare(store: Store, inode: Inode, root: RootNo) -> bool:
-    """Whether a replica can go without taking the last good copy along; the file itself is read for that, too."""
-    record = store.index.replica(inode.number, root)
-    if record is None or record.state is not ReplicaState.CURRENT:
-        return True  # it does not count
+def _counts(store: Store, number: InodeNo, root: RootNo) -> bool:
+    """Whether a replica is one of the good copies."""
+    record = store.index.replica(number, root)
+    return record is not None and record.state is ReplicaState.CURRENT
+
+
+async def _other_good_copy(store: Store, inode: Inode, root: RootNo) -> RootNo | None:
+    """Another root whose copy reads back as this one's replica was verified; the file itself is read for that, too."""
+    record, place = store.index.replica(inode.number, root), store.root_of(inode.number)
     try:
-        if await verifying.read_at_once(store, store.place(inode.number), record.algorithm) == record.digest:
-            return True
+        found = await verifying.read_at_once(store, store.place(inode.number), record.algorithm) if record else b""
+        if record is not None and place is not None and found == record.digest:
+            return place.number
     except (OSError, FusestoreError) as error:
         log.debug("the place cannot be read", inode=inode.number, error=str(error))
-    return await succeeding.good_replica(store, inode, but=root) is not None
+    return await succeeding.good_replica(store, inode, but=root)
 
 
 def _drop_replica(store: Store, inode: Inode, root: Driver, owner: Owner) -> None:

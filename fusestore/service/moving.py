@@ -201,7 +201,9 @@ def promise_again(store: Store) -> None:
     for move in store.index.moves(open_only=True):
         inode = store.index.inode(move.inode)
         if inode is not None and inode.is_regular and move.target in roots:
-            store.reserved[roots[move.target]].promise(move.number, inode.size)
+            root = store.roots[roots[move.target]]
+            size = 0 if store.placement.is_home(inode.number) else room.needs(store, inode, root)
+            store.reserved[root.number].promise(move.number, size)
 
 
 def current(store: Store, recorded: Move) -> Move:

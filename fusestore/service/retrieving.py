@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 from fusestore.core.intents import Create
 from fusestore.core.namespace import check_name, check_parent
 from fusestore.errors import AlreadyExists, InvalidRequest, NotFound
-from fusestore.service import adopting, creating, describing, trash
+from fusestore.service import adopting, creating, describing, draining, trash
 from fusestore.service.deciding import Decided
 from fusestore.service.renaming import find_target
 from fusestore.service.syncing import sync
@@ -82,7 +82,8 @@ async def restore(store: Store, trashed: Trashed, parent: InodeNo, name: bytes, 
         its `id` and `path`, and the `old_id` and `old_path` of what it was.
 
     Raises:
-        AlreadyExists, NotFound, NotADirectory, Protected, NameTooLong, BadName, RootOffline, RootReadOnly, IndexFull;
+        AlreadyExists, NotFound, NotADirectory, Protected, NameTooLong, BadName, RootOffline, RootReadOnly, RootDrained,
+        IndexFull;
         InvalidRequest: the name lies on another file system; OSError as the disk says.
     """
     root = store.roots[trashed.root]
@@ -95,6 +96,7 @@ async def restore(store: Store, trashed: Trashed, parent: InodeNo, name: bytes, 
     if find_target(store, parent, name) is not None:
         raise AlreadyExists(name)
     home = store.writable(store.home_root(parent))
+    draining.refuse(store, home)
     if home.device != root.device:
         raise InvalidRequest(f"it lies on root {root.name}: restore it to a path there, and mv it on")
     seen = root.stat(root.trash(), trashed.name)

@@ -153,7 +153,7 @@ def test_an_attribute_that_the_disk_cannot_hold_is_named_with_its_file(full: Ful
         (tree / name).write_bytes(name.encode())
     os.setxattr(tree / "big", "user.big", bytes(2000))
     tree.rename(full.shown / "tree")
-    assert "1 of 1 moves" in full.store.cli("wait", "--all", code=1).err
+    assert "1 of 1 move " in full.store.cli("wait", "--all", code=1).err
     (move,) = full.store.json("moves")
     assert "user.big does not fit" in move["reason"]
     assert move["held_path"] == "resources/full/tree/big"

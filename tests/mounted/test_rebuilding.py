@@ -120,7 +120,7 @@ def test_a_directory_that_was_on_its_way_before_any_manifest_said_so_is_there_on
     old, new = travel.resources / start / "d", travel.resources / end / "d2"
     wait_until_noted(travel)
     old.mkdir()
-    contents = {f"f{number}": os.urandom(2 << 20) for number in range(50)}  # more than are carried together
+    contents = {f"f{number}": os.urandom(2 << 20) for number in range(80)}  # more than are carried together
     for name, content in contents.items():
         (old / name).write_bytes(content)
     old.rename(new)

@@ -55,7 +55,7 @@ def test_a_move_is_paused_survives_a_kill_and_goes_on_when_it_is_resumed(quiet: 
     assert state(quiet, 1) == "paused"
     quiet.remount()
     assert [place["root"] for place in quiet.where(new)] == ["hot"]
-    assert "1 of 1 moves" in quiet.cli("wait", "--all", code=1).err
+    assert "1 of 1 move " in quiet.cli("wait", "--all", code=1).err
     assert quiet.json("status")["moves"]["paused"] == 1
     assert (quiet.roots["hot"].directory / "f").exists()
     assert quiet.json("moves", "resume", "--all")[0]["number"] == 1

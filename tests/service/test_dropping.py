@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import trio
 
 from fusestore.errors import InUse, LastCopy, NotFound
 from fusestore.jobs.scrubber import Scrubber
-from fusestore.service import copies, replicating
+from fusestore.model import Outside
+from fusestore.service import copies, dropping, replicating
 from fusestore.service.queries import Queries
-from tests.support.byhand import finish
+from tests.support.byhand import Job, by_hand, finish
 from tests.support.calls import ME
-
-if TYPE_CHECKING:
-    from tests.support.opened import Opened
+from tests.support.opened import Opened, two_devices
 
 HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"
 
@@ -199,3 +198,46 @@ def test_each_copy_is_read_again_when_that_is_asked_for(copied: Opened) -> None:
     assert found() == [("hot", "home", "current", "ok"), ("cold", "replica", "bad", "bad")]
     (copied.disks["hot"] / "a").write_bytes(b"preciouz")
     assert found() == [("hot", "home", "current", "bad"), ("cold", "replica", "bad", "unknown")]
+
+
+def test_two_drops_at_once_do_not_rely_on_each_other(copied: Opened) -> None:
+    copied.replicate(f"{HOT}/a", "warm")
+    copied.rest()
+    (copied.disks["hot"] / "a").write_bytes(b"preciouz")
+    number = copied.find(f"{HOT}/a")
+    jobs = [
+        Job(dropping.drop_file(copied.store, number, replicating.named(copied.store, root), force_last=False, owner=ME))
+        for root in ("warm", "cold")
+    ]
+    refused = 0
+    while jobs:
+        for job in list(jobs):
+            try:
+                job.step()
+            except LastCopy:
+                refused += 1
+            if job.is_over:
+                jobs.remove(job)
+    assert refused == 1
+    (state,) = copied.replicas(f"{HOT}/a").values()
+    assert state == "current"
+
+
+def test_what_somebody_outside_may_have_written_is_not_dropped_for_an_older_copy() -> None:
+    with by_hand(), two_devices() as disks:
+        opened = Opened(*disks, outside=Outside.WRITERS)
+        opened.write(f"{HOT}/a", b"precious")
+        opened.settle()
+        opened.replicate(f"{HOT}/a", "cold")
+        opened.rest()
+        file = opened.disks["hot"] / "a"
+        times = file.stat()
+        file.write_bytes(b"preciouz")
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        with pytest.raises(InUse):
+            opened.drop(f"{HOT}/a", "hot")
+        assert file.read_bytes() == b"preciouz"
+        opened.rest()
+        assert opened.read(f"{HOT}/a") == b"preciouz"
+        opened.close()
+        opened.remove()

@@ -150,6 +150,9 @@ def test_a_file_with_holes_is_sent_to_where_its_bytes_fit(opened: Opened) -> Non
     assert opened.replicas(f"{HOT}/a") == {"cold": "current"}
     opened.drop(f"{HOT}/a", "cold")
     opened.rename(f"{HOT}/a", f"{COLD}/a")
+    opened.crash()
+    opened.open()
+    assert opened.store.reserved[opened.store.home_root(opened.find(COLD)).number].total <= SIZE
     opened.rest()
     assert opened.root_of(f"{COLD}/a") == "cold"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.errors import AlreadyExists, InvalidRequest, NoRoom, NotFound
+from fusestore.errors import AlreadyExists, InvalidRequest, NoRoom, NotFound, RootDrained
 from fusestore.roots import identity
 from fusestore.service import retrieving, space, trash
 from fusestore.service.syncing import sync
@@ -233,6 +233,15 @@ def test_nothing_is_restored_over_something_or_to_another_disk(keeping: Opened) 
         restore(keeping, id, f"{HOT}/theirs")
     assert (keeping.disks["hot"] / "theirs").read_bytes() == b"a stranger's"
     assert keeping.read(f"{HOT}/a") == b"another"
+    assert len(kept(keeping, "hot")) == 1
+
+
+def test_nothing_is_restored_to_a_root_that_is_to_be_empty(keeping: Opened) -> None:
+    id = moved(keeping)
+    keeping.drain("hot")
+    keeping.rest()
+    with pytest.raises(RootDrained):
+        restore(keeping, id, f"{HOT}/a")
     assert len(kept(keeping, "hot")) == 1
 
 
