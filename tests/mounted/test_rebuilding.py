@@ -115,14 +115,16 @@ def test_a_directory_that_was_on_its_way_before_any_manifest_said_so_is_there_on
 ) -> None:
     travel.allow_log("unclean|replay|recover|interrupted|leftover")
     travel.umount()
-    travel.configure("moves", rate=32 << 20)
+    travel.configure("moves", rate=8 << 20)
     travel.mount()
     old, new = travel.resources / start / "d", travel.resources / end / "d2"
     wait_until_noted(travel)
     old.mkdir()
-    contents = {f"f{number}": os.urandom(2 << 20) for number in range(80)}  # more than are carried together
+    contents = {f"f{number}": os.urandom(1000) for number in range(50)}
+    contents["slow"] = os.urandom(64 << 20)  # is not carried together with the others
     for name, content in contents.items():
         (old / name).write_bytes(content)
+    travel.wait("--all")  # its size counts when it has settled
     old.rename(new)
     arriving = travel.roots[end].directory / "d2"
     eventually(lambda: arriving.exists() and any(arriving.iterdir()), "some of it has arrived")
