@@ -19,7 +19,7 @@ from fusestore.errors import FusestoreError, IndexFault
 from fusestore.jobs.carrier import reason_of
 from fusestore.jobs.copyist import Copyist
 from fusestore.model import InodeNo
-from fusestore.service import keeping, refreshing, replicas, replicating, walking
+from fusestore.service import keeping, refreshing, replicas, replicating, succeeding, walking
 from fusestore.service.replicas import ANY
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Replicator:
                 inode = self._store.index.inode(number)
                 if inode is not None and inode.is_dir:
                     await self._want_below(root, inode)
-                elif inode is not None:
+                elif inode is not None and not await succeeding.acquit(self._store, number, root):
                     copyist.plan(inode)
                 if copyist.planned_bytes >= BATCH_BYTES:
                     made += await copyist.make()

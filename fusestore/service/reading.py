@@ -79,7 +79,7 @@ def _open_replica(store: Store, inode: Inode, root: RootNo, record: Replica) -> 
     except RootOffline:
         return None
     except OSError as error:
-        replicas.mark_bad(store, inode, root, error.strerror or str(error))
+        replicas.note_failure(store, inode, root, error)
         return None
 
 
@@ -162,7 +162,7 @@ async def _read_once(store: Store, inode: Inode, size: int, offset: int, error: 
         try:
             return await trio.to_thread.run_sync(content.read, fd, size, offset, limiter=store.threads[root])
         except OSError as again:
-            replicas.mark_bad(store, inode, root, again.strerror or str(again))
+            replicas.note_failure(store, inode, root, again)
         finally:
             content.close(fd)
     raise error

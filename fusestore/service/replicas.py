@@ -18,6 +18,7 @@ from fusestore.model import Cause, Operation, ReplicaState, RootNo
 from fusestore.service.discarding import discard
 from fusestore.service.places import is_object
 from fusestore.service.restoring import YOUNG_NS
+from fusestore.service.soundness import BROKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +80,9 @@ def reach(store: Store, inode: Inode, root: RootNo, record: Replica) -> At | Non
         reason = "it is not the object that was verified"
     except RootOffline:
         return None
-    except FileNotFoundError:
-        reason = "it is missing"
     except OSError as error:
-        reason = error.strerror or str(error)
+        note_failure(store, inode, root, error)
+        return None
     mark_bad(store, inode, root, reason)
     return None
 
@@ -140,6 +140,16 @@ def mark_bad(store: Store, inode: Inode, root: RootNo, reason: str, *, cause: Ca
         store.index.apply(batch)
     except FusestoreError as error:  # whoever reads goes on all the same
         log.debug("a bad replica is not recorded", error=str(error))
+
+
+def note_failure(store: Store, inode: Inode, root: RootNo, error: OSError) -> None:
+    """A replica could not be read: record that it is bad, if its disk says that the bytes are gone."""
+    if isinstance(error, FileNotFoundError):
+        mark_bad(store, inode, root, "it is missing")
+    elif error.errno in BROKEN:
+        mark_bad(store, inode, root, error.strerror or str(error))
+    else:
+        log.info("a replica is out of reach", inode=inode.number, root=store.roots[root].name, error=str(error))
 
 
 def _blame(store: Store, record: Replica) -> Cause:

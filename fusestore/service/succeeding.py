@@ -10,11 +10,12 @@ from msgspec.structs import replace
 
 from fusestore.core.placement import by_id
 from fusestore.errors import FusestoreError, InUse
-from fusestore.model import ReplicaState
+from fusestore.model import Cause, Operation, ReplicaState
 from fusestore.roots import content, copy, identity
 from fusestore.service import arriving, replicas, verifying
 from fusestore.service.discarding import discard
 from fusestore.service.looking import fill, see
+from fusestore.service.places import is_object
 from fusestore.service.soundness import BROKEN
 from fusestore.service.syncing import sync
 
@@ -178,18 +179,45 @@ async def reread(store: Store, inode: Inode, root: RootNo, read: Read | None = N
     number, record = inode.number, store.index.replica(inode.number, root)
     if record is None or record.state is not ReplicaState.CURRENT:
         return False
-    reason = "its content is not what was verified"
     try:
         at = store.places.at(by_id(root), number, inode.id)
         found = await (read or partial(verifying.read_at_once, store))(at, record.algorithm)
     except OSError as error:
-        found, reason = b"", error.strerror or str(error)
+        if store.index.replica(number, root) == record:
+            replicas.note_failure(store, store.inode(number), root, error)
+        return False
     if store.index.replica(number, root) != record:
         return False  # it was written over, or made again, meanwhile
     if found != record.digest:
-        replicas.mark_bad(store, store.inode(number), root, reason)
+        replicas.mark_bad(store, store.inode(number), root, "its content is not what was verified")
         return False
     batch = store.batch()
     batch.replica(number, root, replace(record, verified_ns=time.time_ns()))
+    store.index.apply(batch)
+    return True
+
+
+async def acquit(store: Store, number: InodeNo, root: RootNo) -> bool:
+    """Read a bad replica of the present content again, as its disk may have failed for a moment; whether it is good."""
+    inode, record = store.index.inode(number), store.index.replica(number, root)
+    if inode is None or record is None or record.state is not ReplicaState.BAD or record.version != inode.version:
+        return False
+    try:
+        at = store.places.at(by_id(root), number, inode.id)
+        if record.backing is None or not is_object(at, record.backing):
+            return False
+        found = await verifying.read_at_once(store, at, record.algorithm)
+    except (OSError, FusestoreError):
+        return False
+    inode = store.index.inode(number)
+    if inode is None or inode.version != record.version or store.index.replica(number, root) != record:
+        return False
+    if found != record.digest:
+        return False
+    good = replace(record, state=ReplicaState.CURRENT, verified_ns=time.time_ns())
+    batch, path, name = store.batch(), store.path(number), store.roots[root].name
+    batch.replica(number, root, good)
+    store.event(batch, inode, Operation.UPDATE, "replicated", path=path, root=name, cause=Cause.MOVE)
+    store.journal(batch, inode, "replicate", "it reads as it was verified", new=path or b"", new_root=name)
     store.index.apply(batch)
     return True

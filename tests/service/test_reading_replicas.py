@@ -41,6 +41,7 @@ class Disks:
     def __init__(self, opened: Opened) -> None:
         self._disks = opened.disks
         self.failing: set[str] = set()
+        self.number = errno.EIO
         self.read: list[str] = []
 
     def stand_before(self, read: Callable[[int, int, int], bytes]) -> Callable[[int, int, int], bytes]:
@@ -48,7 +49,7 @@ class Disks:
             path = os.readlink(f"/proc/self/fd/{fd}")
             root = next(name for name, disk in self._disks.items() if path.startswith(f"{disk}/"))
             if root in self.failing:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
+                raise OSError(self.number, os.strerror(self.number))
             self.read.append(root)
             return read(fd, size, offset)
 
@@ -232,3 +233,21 @@ def test_the_copy_to_be_read_can_be_chosen(copied: Opened) -> None:
     os.utime(copied.path_aside(root(copied, "cold").number, number), ns=(5, 5))
     copied.rest()
     assert copied.path_aside(target.number, number).stat().st_mtime_ns == 5
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_a_copy_whose_disk_fails_for_a_moment_serves_again_when_no_other_does(
+    copied: Opened, disks: Disks, number: int
+) -> None:
+    prefer(copied, "cold")
+    root(copied, "hot").online = root(copied, "warm").online = False
+    disks.failing.add("cold")
+    disks.number = number
+    with failing(number):
+        copied.read(PATH)
+    assert copied.replicas(PATH)["cold"] == ("bad" if number == errno.EIO else "current")
+    disks.failing.clear()
+    copied.make_replicas()
+    assert copied.read(PATH) == b"content"
+    assert copied.replicas(PATH)["cold"] == "current"
+    root(copied, "hot").online = root(copied, "warm").online = True
