@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import structlog
 import trio
 
-from fusestore.errors import FusestoreError, Stopped
+from fusestore.errors import FusestoreError, RootOffline, Stopped
 from fusestore.roots import content, copier, copy, syscalls
 from fusestore.roots.copier import AT_ONCE, Work
 from fusestore.roots.copy import CopyResult
@@ -108,12 +108,13 @@ def _begin(store: Store, load: Load, held: ExitStack) -> Work | None:
     return Work("copy", (source, incoming), (load.staged, load.target.number, store.config.hash.algorithm))
 
 
-def _paced(store: Store, progress: Callable[[int], None]) -> Callable[[int], None]:
-    """The same, but blocking for so long that nobody copies faster than the store's rate.
+def _paced(store: Store, load: Load, progress: Progress) -> Callable[[int], None]:
+    """The same for one load, but blocking for so long that nobody copies faster than the store's rate.
 
-    What it raises: as `progress`; Stopped: the daemon ends.
+    What it raises: as `progress`; Stopped: the daemon ends; RootOffline: so that a disk that went is not held any more.
     """
     so_far = 0
+    roots = [load.target] if load.source is None else [load.target, load.source.driver]
 
     def paced(size: int) -> None:
         nonlocal so_far
@@ -124,7 +125,10 @@ def _paced(store: Store, progress: Callable[[int], None]) -> Callable[[int], Non
     def look(size: int) -> None:
         if store.is_ending:
             raise Stopped
-        progress(size)
+        for root in roots:
+            if not root.online:
+                raise RootOffline(root.name)
+        progress(load, size)
 
     return paced
 
@@ -175,7 +179,7 @@ async def _do_all(
 
     Much of it is done aside: the loop would wait for the interpreter, now and then, behind what it holds up.
     """
-    paces = [_paced(store, partial(progress, load)) for load in group if load.number in works]
+    paces = [_paced(store, load, progress) for load in group if load.number in works]
     is_large = sum(load.size for load in group) >= ASIDE_BYTES
     do = store.aside.do if store.aside is not None and is_large else _do_here
     if not works:

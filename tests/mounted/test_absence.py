@@ -286,6 +286,25 @@ def test_what_was_never_listed_is_an_error_not_an_empty_directory(lab: tuple[Mou
     assert os.listdir(far / "theirs") == ["deep"]
 
 
+@pytest.mark.parametrize("gone", ["source", "target"])
+@pytest.mark.parametrize("outside", ["none"], indirect=True)
+def test_a_copy_on_its_way_does_not_hold_a_disk_that_is_pulled(lab: tuple[Mounted, Removable, Path], gone: str) -> None:
+    store, disk, far = lab
+    store.umount()
+    store.configure("moves", rate=2 * MIB)
+    store.mount()
+    main = store.resources / "main"
+    start, end = (far, main) if gone == "source" else (main, far)
+    (start / "big").write_bytes(os.urandom(100 * MIB))
+    store.wait("--all")
+    os.rename(start / "big", end / "big")
+    eventually(lambda: any(move["bytes_done"] for move in store.moves()), "it is being copied")
+    pull(store, disk)
+    eventually(lambda: not disk.is_in_use, "nobody holds on to the disk", 15)  # what is left takes a minute
+    store.cli("moves", "pause", "1")
+    put_in(store, disk)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("gone", ["source", "target"])
 @pytest.mark.parametrize("outside", ["none"], indirect=True)
