@@ -93,4 +93,7 @@ def settle_relocate(store: Store, intent: Relocate, key: int) -> None:
     batch.put_inode(inode)
     store.index.apply(batch)
     if source.root != target.root:
+        opened = store.files.get(number)
+        if opened is not None and not opened.replica:
+            opened.driver = at.driver
         store.on_stale(number)

@@ -254,13 +254,12 @@ def _settle_on_disk(store: Store, request: Request, intent: Rename, at: At, key:
         identity.write(root, at.directory, at.name, identity.Label(inode.id, inode.number, root.uuid, inode.backing))
     # rename(2) moves the ctime; a record that lags behind would look like an outside change.
     fill(inode, root.stat(at.directory, at.name), links=False)
-    if old_root is not root:
-        if inode.is_dir:
-            store.places.close()  # every directory below has changed its root
-        opened = store.files.get(inode.number)
-        if opened is not None and not opened.replica:
-            opened.driver = root
+    if old_root is not root and inode.is_dir:
+        store.places.close()  # every directory below has changed its root
     _settle(store, request, spots, key=key, intent=intent)
+    for opened in store.files.on(old_root) if old_root is not root else ():
+        if not opened.replica and store.root_of(opened.number) is root:
+            opened.driver = root
     if old_root is not root and root.outside is Outside.WRITERS:
         for number in store.lookups if inode.is_dir else (inode.number,):
             store.on_stale(number)  # the kernel was told that nobody else writes what is in it

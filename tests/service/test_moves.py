@@ -13,7 +13,7 @@ import pytest
 from fusestore.errors import Conflict, NoRoom
 from fusestore.model import MoveNo, MoveState
 from fusestore.roots import copy
-from fusestore.service import discarding, looking
+from fusestore.service import absence, discarding, looking, replicating
 from tests.support.byhand import finish
 from tests.support.opened import Opened
 
@@ -603,3 +603,19 @@ def test_bytes_that_follow_leave_both_directories_the_times_of_the_rename(opened
     opened.rest()
     opened.assert_at_home()
     assert [opened.stat(directory).mtime_ns for directory in (f"{HOT}/d", f"{COLD}/d")] == times
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["with its directory", "alone"])
+def test_an_open_file_is_on_the_root_that_it_was_renamed_to(opened: Opened, whole: bool) -> None:
+    opened.mkdir(f"{HOT}/d")
+    opened.write(f"{HOT}/d/a", b"content")
+    opened.settle()
+    fh = opened.open_file(f"{HOT}/d/a")
+    opened.rename(*((f"{HOT}/d", f"{WARM}/d") if whole else (f"{HOT}/d/a", f"{WARM}/a")))
+    opened.rest()
+    hot = replicating.named(opened.store, "hot")
+    absence.leave(opened.store, hot, "pulled out")
+    absence.let_go(opened.store, hot)
+    assert opened.read_at(fh) == b"content"
+    opened.release(fh)
+    finish(absence.come_back(opened.store, hot))
