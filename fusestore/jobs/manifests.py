@@ -161,10 +161,14 @@ class Book:
         while self._queue:
             pieces, self._queue = self._queue, deque()
             self._queued_bytes = 0
-            try:
-                await self._in_thread(partial(self._put, pieces=pieces))
-            except (OSError, RootOffline) as error:
-                self._fall_behind(str(error))
+            # Whoever ends this must not write beside a thread that goes on.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + PATIENCE_S) as patience:
+                try:
+                    await self._in_thread(partial(self._put, pieces=pieces))
+                except (OSError, RootOffline) as error:
+                    self._fall_behind(str(error))
+            if patience.cancelled_caught:
+                self._fall_behind("its disk does not answer")
             self._written.set()
 
     async def _in_thread(self, work: Callable[[Manifest], T]) -> T:
@@ -246,14 +250,14 @@ class Manifests:
 
     async def _follow(self) -> None:
         """Queue what was changed since the last time, as it is now."""
-        while True:
+        is_last = False
+        while not is_last:
             step = self._store.index.changes
             numbers, left = self._changed.take(ROUND)
             is_last = not self._changed
-            await self._queue(numbers, left, step if is_last else 0)
-            if is_last:
-                self._claim(step, [book for book in self._books.values() if book.claim == 0 and book.can_write])
-                return
+            with trio.CancelScope(shield=True):  # what is taken is said by nobody else
+                await self._queue(numbers, left, step if is_last else 0)
+        self._claim(step, [book for book in self._books.values() if book.claim == 0 and book.can_write])
 
     def _claim(self, step: int, books: Iterable[Book]) -> None:
         """Have those of these manifests that say all that was so after this change say so, if they do not yet."""
