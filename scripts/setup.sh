@@ -36,7 +36,6 @@ need() { # need PACKAGE REASON COMMAND...: the package is missing when the comma
 has() { command -v "$1"; }
 has_sbin() { PATH=$PATH:/usr/sbin:/sbin command -v "$1"; }
 has_headers() { "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'; }
-
 has_module() { "$1" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)' "$2"; }
 
 install_missing() {

@@ -95,10 +95,9 @@ def succeed(
     """
     inode = _as_now(store, store.inode(number))
     record = store.index.replica(number, root)
-    if record is None or record.state is not ReplicaState.CURRENT or store.files.has_writer(number):
+    may_be_newer = store.files.has_writer(number) or number in store.suspects  # or somebody outside has written it
+    if record is None or record.state is not ReplicaState.CURRENT or may_be_newer:
         raise InUse(store.path(number) or b"")
-    if number in store.suspects:
-        raise InUse(store.path(number) or b"")  # somebody outside may have written it: it is read before anything else
     driver = store.roots[root]
     at = store.places.at(by_id(root), number, inode.id)
     _take_attributes(store, inode, at)
