@@ -28,6 +28,7 @@ FILE_TESTS: Final = (
     *("test_zipfile", "test_tarfile", "test_pathlib", "test_glob", "test_sqlite3", "test_mailbox", "test_io"),
     "test_largefile",
 )
+CRASHES: Final = "test_find_does_not_access_beyond_buffer"  # ends some interpreters (3.11.7); it maps no file
 THERE: Final = "import importlib.util as u, sys; print(*(m for m in sys.argv[1:] if u.find_spec(f'test.{m}')))"
 
 ONE_BY_ONE: Final = pytest.param(("--sequential", "1", "--timeout", "1"), marks=pytest.mark.long)
@@ -91,5 +92,5 @@ def test_stress_ng_finds_that_what_it_calls_works(place: Place, how: tuple[str, 
 def test_python_s_own_tests_of_files_pass(place: Place, tests: tuple[str, ...], interpreter: Path) -> None:
     there = tool(interpreter, "-c", THERE, *tests).split()  # some distributions leave some out
     assert set(FEW_FILE_TESTS) <= set(there)
-    run = ("-m", "test", "--timeout", "600", *there)
+    run = ("-m", "test", "--timeout", "600", "--ignore", CRASHES, *there)
     tool("env", f"TMPDIR={place.path}", interpreter, *run, uid=place.uid, cwd=place.path, timeout_s=1400)
