@@ -28,15 +28,18 @@ from fusestore import config as settings
 from fusestore.errors import StartupError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fusestore.config import Config
     from fusestore.fuse.session import Session
     from fusestore.service.store import Store
     from fusestore.service.tally import Report
 
+    Job = Callable[[], Awaitable[None]]
+
 log = structlog.get_logger()
 
+AFTER_BUG_S: Final = 10.0
 DRAIN_S: Final = 30.0  # how long an orderly end waits for finished files to become durable
 
 
@@ -193,21 +196,12 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     recover(store)
     scrubber = Scrubber(store)
     queries = Queries(store, mountpoint, mover.running, hasher.idle, scrubber, session.stop)
+    parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests)
+    jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, mode=store.config.socket_mode), store.socket_path, queries)
-        nursery.start_soon(mover.run)
-        nursery.start_soon(hasher.run)
-        nursery.start_soon(replicator.run)
-        nursery.start_soon(scrubber.run)
-        nursery.start_soon(drainer.run)
-        nursery.start_soon(notices.run)
-        nursery.start_soon(keeper.commit_batches, store)
-        nursery.start_soon(keeper.sweep, store)
-        nursery.start_soon(keeper.destroy_replaced, store)
-        nursery.start_soon(keeper.sync_owing, store)
-        nursery.start_soon(keeper.destroy_left, store)
-        nursery.start_soon(keeper.watch_roots, store)
-        nursery.start_soon(manifests.run)
+        for job in jobs:
+            nursery.start_soon(keep_up, job)
         nursery.start_soon(_stop_on_signal, session)
         nursery.start_soon(_feed_watchdog)
         log.info("serving", store=str(store.config.store), mountpoint=str(mountpoint), pid=os.getpid())
@@ -221,6 +215,18 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
         nursery.cancel_scope.cancel()
     await manifests.close()
     return True
+
+
+async def keep_up(job: Job) -> None:
+    """Run a job of the daemon; after a bug it begins anew, as after a crash, and the mount lives (decision 0013)."""
+    while True:
+        try:
+            await job()
+        except Exception:
+            log.exception("a bug in a job")
+            await trio.sleep(AFTER_BUG_S)
+        else:
+            return
 
 
 async def _announce(ready: Ready, mountpoint: Path) -> None:

@@ -70,6 +70,7 @@ MISMATCH: Final = "the source does not match its recorded hash; nothing was chan
 PASSING: Final = frozenset({CHANGED, ANOTHER_MOVE, NOT_ALL_THERE})
 NO_ROOM: Final = "no room"
 NO_INODES: Final = "no inodes"
+BUG: Final = "a bug in fusestore; the daemon's log has more"
 
 OPEN: Final = frozenset(state for state, ways in TRANSITIONS.items() if ways)
 ACTIVE: Final = OPEN - {MoveState.PAUSED}  # what the mover works on

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from fusestore.core.moves import BUG
 from fusestore.errors import FusestoreError, IndexFault, InUse
 from fusestore.jobs.carrier import reason_of
 from fusestore.model import InodeNo, Owner, ReplicaState, counted
@@ -106,6 +107,9 @@ class Drainer:
         except (OSError, FusestoreError) as error:
             log.warning("a root is not drained for now", root=root.name, error=str(error))
             self._progress(root).held[b""] = reason_of(error)
+        except Exception:  # a bug that one root's files meet must not hold up those of others
+            log.exception("a bug while a root is drained", root=root.name)
+            self._progress(root).held[b""] = BUG
         finally:
             self._busy.discard(root.number)
             self._pause_s[root.number] = pause_s

@@ -122,6 +122,9 @@ class Hasher:
             except (OSError, FusestoreError) as error:
                 self._not_settled(number, error)
                 continue
+            except Exception:  # a bug that one file meets must not hold up the others; the next start tries it again
+                log.exception("a bug while a file is settled", inode=number)
+                continue
             self._waiting.pop(number, None)  # the look at it may have found it changed; it is in hand now
             if work is not None:
                 works.append(work)
@@ -158,13 +161,15 @@ class Hasher:
 
     async def _settle(self, work: Unsettled) -> None:
         try:
-            digest = await self._read(work) if work.passing is None or work.is_doubted else work.passing.digest
+            digest = await self._read(work) if work.is_doubted or not work.digest else work.digest
             written = work.number in self._waiting
             if not finalizing.settle(self._store, work, digest) and not written:  # then the next round has it anyway
                 self._put_off_work(work)
         except (OSError, FusestoreError) as error:
             finalizing.put_off(self._store, work)
             self._not_settled(work.number, error)
+        except Exception:  # as above
+            log.exception("a bug while a file is settled", inode=work.number)
 
     def _put_off_work(self, work: Unsettled) -> None:
         finalizing.put_off(self._store, work)

@@ -139,6 +139,9 @@ async def watch_roots(store: Store) -> None:
             await _watch(store, root)
 
 
+DUTIES: Final = (commit_batches, sweep, destroy_replaced, sync_owing, destroy_left, watch_roots)
+
+
 async def _watch(store: Store, root: Driver) -> None:
     if _is_let_go(store, root):
         absence.let_go(store, root)

@@ -93,6 +93,8 @@ class Book:
         return self.can_write and (grown or (self.step is Step.BEHIND and trio.current_time() >= self.retry_at))
 
     async def run(self) -> Never:
+        if self.step is not Step.UNKNOWN:  # it begins anew after a bug, which may have kept something from being said
+            self._fall_behind("a bug", retry_s=RETRY_S)
         await self.survey()
         while True:
             await self._wake.wait()

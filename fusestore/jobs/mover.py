@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
-from fusestore.core.moves import ACTIVE, NOT_ALL_THERE, MoveEvent, may
+from fusestore.core.moves import ACTIVE, BUG, NOT_ALL_THERE, MoveEvent, may
 from fusestore.errors import FusestoreError
 from fusestore.jobs import counting
 from fusestore.jobs.carrier import Carrier, Held, held_by
@@ -106,6 +106,7 @@ class Mover:
 
     async def run(self) -> None:
         index = self._store.index
+        self._store.is_ending = False
         self._known = index.last_move
         for position, move in enumerate(index.moves(open_only=True), 1):
             self._put(move)
@@ -216,6 +217,9 @@ class Mover:
             await self._bring(move)
         except (OSError, FusestoreError) as error:
             self._hold(move, held_by(self._store, move.inode, error))
+        except Exception:  # a bug that one move meets must not hold up the others
+            log.exception("a bug in a move", move=move.number)
+            self._hold(move, Held(move.inode, BUG))
         try:
             moving.keep_counts(self._store, move)
         except FusestoreError as error:  # nor does it matter

@@ -93,6 +93,9 @@ class Replicator:
         except (OSError, FusestoreError) as error:
             log.warning("replicas are not made for now", root=self._name(root), error=str(error))
             self._rest(root, RETRY_MAX_S)
+        except Exception:  # a bug that one root's files meet must not hold up those of others
+            log.exception("a bug while replicas are made", root=self._name(root))
+            self._rest(root, RETRY_MAX_S)
         finally:
             self._busy.discard(root)
             self._wake.set()

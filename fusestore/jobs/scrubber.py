@@ -147,13 +147,13 @@ class Scrubber:
         manners = self._manners = Manners(scrub.rate)
         while numbers := index.inodes_after(scrub.after, PAGE):
             for number in numbers:
+                scrub.after = number  # also of one that meets a bug: it must not hold up the others
                 if self._wants(scrub, number):
                     await self._one(scrub, number, manners)
                 if not manners.stopped:
                     await self._replicas(scrub, number, manners)
                 if manners.stopped:
                     return
-                scrub.after = number
             self._save(scrub)
             await trio.lowlevel.checkpoint()
         scrub.ended_ns = time.time_ns()
@@ -183,7 +183,6 @@ class Scrubber:
         if manners.stopped:
             return
         is_bad = finding.outcome in (Outcome.DAMAGED, Outcome.UNREADABLE)
-        scrub.after = number
         scrub.checked += finding.outcome is not None
         scrub.skipped += finding.outcome is None
         scrub.bad += is_bad

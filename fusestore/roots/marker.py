@@ -53,10 +53,11 @@ class Claim(NamedTuple):
     lock: int
 
     def release(self) -> None:
-        """Close both, the lock last."""
+        """Close both, the lock last; a network's disk that is gone may have something to say even then."""
         for fd in (self.area, self.lock):
             if fd >= 0:
-                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.close(fd)
 
 
 class MarkerDamaged(ValueError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import stat as stat_module
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from uuid_utils import uuid7
@@ -171,7 +172,7 @@ def _recognise(
     batch.put_inode(inode)
     renamed = len(stays) < len(names) or not names
     if inode.is_dir:
-        store.directory_changed(number)
+        batch.then(partial(store.directory_changed, number))
     store.event(
         batch,
         inode,
@@ -265,7 +266,7 @@ def _unlink(store: Store, batch: Batch, parent: InodeNo, name: bytes, inode: Ino
     cause = _blame_missing(store, parent, inode)
     batch.unlink(parent, name, number)
     if inode.is_dir:
-        store.directory_changed(number)
+        batch.then(partial(store.directory_changed, number))
     driver = store.root_of(parent)
     store.event(
         batch,

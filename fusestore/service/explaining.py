@@ -55,7 +55,8 @@ HINTS: Final = {
     moves.CHANGED: "it is copied again by itself",
     moves.ANOTHER_MOVE: "it goes on by itself when that move is over",
     moves.NOT_ALL_THERE: "it goes on by itself; ask about the files in it",
-    "no room": "free room on the target root, or move it back; it is tried again by itself",
+    moves.BUG: "report it, with the log; its bytes stay where they are; it is tried again by itself",
+    moves.NO_ROOM: "free room on the target root, or move it back; it is tried again by itself",
 }
 
 

@@ -34,8 +34,13 @@ class Unsettled(NamedTuple):
     number: InodeNo
     version: int
     stamp: FileStamp
-    passing: InPassing | None  # None when it has to be read
+    passing: InPassing | None  # None where nobody wrote it here
     driver: Driver
+
+    @property
+    def digest(self) -> bytes:
+        """What it was when it was written; b"" when it has to be read."""
+        return self.passing.digest if self.passing is not None else b""
 
     @property
     def is_doubted(self) -> bool:
@@ -58,7 +63,7 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
     seen = see(store, inode)
     passing = store.digests.pop(number, None)
     if passing is not None and passing.size != inode.size:
-        passing = None
+        passing = passing._replace(digest=b"")
     return Unsettled(number, seen.inode.version, _stamp(seen), passing, driver)
 
 
@@ -89,9 +94,11 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     seen = see(store, inode)
     if seen.stat is None or _stamp(seen) != work.stamp:
         return False
-    if work.is_doubted and work.passing is not None and digest != work.passing.digest:
-        log.error("a disk lost what was written", inode=work.number, root=work.driver.name)
-        interrupt(store, work.number, f"the disk of {work.driver.name} lost what was written", cause=Cause.OUTSIDE)
+    if work.is_doubted and digest != work.digest:
+        lost = "lost" if work.digest else "may have lost"  # nobody knows what it should be
+        reason = f"the disk of {work.driver.name} {lost} what was written"
+        log.error("a content may not be what was written", inode=work.number, reason=reason)
+        interrupt(store, work.number, reason, cause=Cause.OUTSIDE)
         return True
     algorithm = store.config.hash.algorithm
     batch = store.batch()

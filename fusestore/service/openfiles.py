@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 
 class InPassing(NamedTuple):
-    """What is known of a content that was hashed while it was written."""
+    """What is known of a content that was written here."""
 
-    digest: bytes
+    digest: bytes  # taken while it was written; b"" if it was not written in order
     size: int
     failures: int  # failed syncs of its root when the writing began
 
@@ -111,9 +111,8 @@ class OpenFile:
             raise RootOffline(self.driver.name)
 
     def lose(self) -> None:
-        """Let go of a file whose root went away; what it was hashed in passing no longer counts."""
+        """Let go of a file whose root went away."""
         self.lost = True
-        self.hasher = None
         for fd in (self.fd, *self.retired):
             content.disconnect(fd)
 
@@ -134,7 +133,14 @@ class OpenFile:
 
     def _close_retired(self) -> None:
         while self.retired and not self._users:
-            content.close(self.retired.pop())
+            self.close(self.retired.pop())
+
+    def close(self, fd: int) -> None:
+        """Close a descriptor; a network's disk may say only then that it has not taken what was written."""
+        try:
+            content.close(fd)
+        except OSError:
+            self.driver.failed_syncs += 1
 
 
 class Handle(NamedTuple):
@@ -203,7 +209,7 @@ class OpenFiles:
         if file is not None and not file.handles:
             del self._files[number]
             for fd in (file.fd, *file.retired):
-                content.close(fd)
+                file.close(fd)
 
     def follow(self, number: InodeNo, following: Following) -> None:
         """A copy of this file begins."""

@@ -377,9 +377,9 @@ def release(store: Store, fh: int) -> None:
     number = file.number
     last_writer = store.files.handle(fh).write and file.writers == 1
     if last_writer and file.writing:
-        size = content.stat(file.fd).st_size if file.is_reachable else -1
-        if file.hasher is not None and file.hashed_to == size:
-            store.digests[number] = InPassing(file.hasher.digest(), size, file.failures)
+        size = content.stat(file.fd).st_size if file.is_reachable else file.hashed_to
+        digest = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b""
+        store.digests[number] = InPassing(digest, size, file.failures)
         file.writing = False
         file.hasher = None
     # Who still knows it without a name, by an O_PATH descriptor, may open it again by its handle in /proc.

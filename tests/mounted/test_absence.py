@@ -172,6 +172,30 @@ def test_open_files_are_an_error_meanwhile_and_go_on_afterwards(lab: tuple[Mount
     assert store.record(far / "growing")["state"] == "ready"
 
 
+def test_a_file_whose_bytes_may_have_gone_with_the_disk_is_not_taken_for_complete(
+    lab: tuple[Mounted, Removable, Path],
+) -> None:
+    store, disk, far = lab
+    with contextlib.ExitStack() as stack:
+        whole, patched = (os.open(far / name, os.O_RDWR | os.O_CREAT) for name in ("whole", "patched"))
+        for fd in (whole, patched):
+            stack.callback(os.close, fd)
+        os.write(whole, b"from its beginning to its end")
+        os.pwrite(patched, b"second", 6)
+        os.pwrite(patched, b"first ", 0)
+        pull(store, disk)
+    put_in(store, disk)
+    store.allow_log("may not be what was written")
+    store.wait("--all")
+    assert store.record(far / "whole")["state"] == "ready"  # it was hashed while it was written, and reads the same
+    assert store.record(far / "patched")["state"] == "interrupted"
+    assert (far / "patched").read_bytes() == b"first second"
+    assert "may have lost what was written" in store.cli("history", far / "patched").out
+    os.truncate(far / "patched", 5)
+    store.wait("--all")
+    assert store.record(far / "patched")["state"] == "ready"
+
+
 @pytest.mark.parametrize("outside", ["writers"], indirect=True)
 def test_who_reads_a_file_that_has_a_replica_does_not_notice(lab: tuple[Mounted, Removable, Path]) -> None:
     store, disk, far = lab

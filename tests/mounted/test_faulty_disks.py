@@ -158,6 +158,17 @@ def test_an_fsync_that_fails_says_so(ward: tuple[Mounted, Faulty, Path]) -> None
         os.close(fd)
 
 
+def test_a_close_that_fails_is_a_reason_to_read_the_file_again(ward: tuple[Mounted, Faulty, Path]) -> None:
+    store, disk, sick = ward
+    with disk.failing(flush="EIO"):  # as a network's disk says what it has not taken
+        write(sick / "new")
+        before = store.record(sick / "new")["state"]
+    store.wait("--all")
+    assert before == "writing"
+    assert store.record(sick / "new")["state"] == "ready"
+    os.unlink(sick / "new")
+
+
 def test_a_disk_that_answers_nothing_but_eio_keeps_its_tree_and_is_back_by_itself(
     ward: tuple[Mounted, Faulty, Path],
 ) -> None:

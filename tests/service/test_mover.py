@@ -13,8 +13,10 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from fusestore.core.moves import MoveEvent
-from fusestore.jobs import mover, walk
+from fusestore import daemon
+from fusestore.core.moves import BUG, MoveEvent
+from fusestore.daemon import keep_up
+from fusestore.jobs import carrier, mover, walk
 from fusestore.jobs.scrubber import Scrubber
 from fusestore.jobs.waiting import LOOK_S
 from fusestore.model import MoveNo, MoveState, Outside
@@ -26,10 +28,10 @@ from tests.support.calls import ME
 from tests.support.opened import Opened
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from fusestore.model import Move
+    from fusestore.model import InodeNo, Move
 
 pytestmark = pytest.mark.timeout(60)
 HOT, COLD = "resources/hot", "resources/cold"
@@ -122,6 +124,63 @@ def test_nobody_is_told_that_all_is_over_while_a_copy_is_staged(opened: Opened) 
             nursery.cancel_scope.cancel()
 
     trio.run(main)
+
+
+def test_a_bug_that_one_move_meets_does_not_hold_up_the_others(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad, *others = files_on_their_way(opened, 3)
+    bring = carrier.Carrier.bring
+
+    async def stumble(self: carrier.Carrier, numbers: Sequence[InodeNo]) -> list[carrier.Held]:
+        if opened.store.index.inode(numbers[0]) == opened.stat(f"{COLD}/0"):
+            raise ZeroDivisionError
+        return await bring(self, numbers)
+
+    async def main() -> None:
+        async with running(opened):
+            await queries(opened).wait(None, lambda *figures: None)
+            assert {state(opened, number) for number in others} == {MoveState.DONE}
+            move = opened.store.index.move(bad)
+            assert move is not None
+            assert (move.state, move.reason) == (MoveState.WAITING, BUG)
+            monkeypatch.undo()
+            opened.store.on_retry(bad)
+            await queries(opened).wait(None, lambda *figures: None)
+            assert state(opened, bad) is MoveState.DONE
+
+    monkeypatch.setattr(carrier.Carrier, "bring", stumble)
+    with capture_logs() as logs:
+        trio.run(main)
+    assert {line["event"] for line in logs if line["log_level"] == "error"} == {"a bug in a move"}
+
+
+@pytest.mark.parametrize("when", ["at once", "with moves in hand"])
+def test_after_a_bug_the_mover_begins_anew(opened: Opened, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    moves = files_on_their_way(opened, 3)
+    take_due = opened.mover._waiting.take_due
+    looks = 0
+
+    def stumble(now: float) -> list[MoveNo]:
+        nonlocal looks
+        looks += 1
+        if looks == (1 if when == "at once" else 2):
+            raise ZeroDivisionError
+        return take_due(now)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_up, opened.mover.run)
+            if when != "at once":
+                await wait_all_tasks_blocked()
+                opened.mover.wake()
+            await queries(opened).wait(None, lambda *figures: None)
+            assert {state(opened, number) for number in moves} == {MoveState.DONE}
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(opened.mover._waiting, "take_due", stumble)
+    monkeypatch.setattr(daemon, "AFTER_BUG_S", 0.1)
+    with capture_logs() as logs:
+        trio.run(main)
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["a bug in a job"]
 
 
 def test_a_daemon_that_ends_throws_away_what_is_staged(opened: Opened) -> None:

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 from blake3 import blake3
+from structlog.testing import capture_logs
 
 from fusestore.jobs import hasher as hashing
 from fusestore.model import State
 from fusestore.roots import local
+from fusestore.service import finalizing
 from tests.support.byhand import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from fusestore.service.finalizing import Unsettled
+    from fusestore.service.store import Store
     from tests.support.opened import Opened
 
 HOT, COLD = "resources/hot", "resources/cold"
@@ -80,10 +84,17 @@ def test_files_whose_disk_cannot_be_synced_once_are_settled_later(
 
 
 @pytest.mark.parametrize("asked", ["by the hasher", "by somebody else"])
+@pytest.mark.parametrize("written", ["in order", "out of order"])
 def test_what_a_disk_lost_is_never_announced_as_whole(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch, asked: str
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, written: str, asked: str
 ) -> None:
-    opened.write(f"{HOT}/a", b"what was written")
+    if written == "in order":
+        opened.write(f"{HOT}/a", b"what was written")
+    else:
+        fh = opened.create(f"{HOT}/a")
+        opened.write_at(fh, b"was written", 5)
+        opened.write_at(fh, b"what ")
+        opened.release(fh)
     refuse_sync(monkeypatch, opened, "hot", 1, lose=opened.disks["hot"] / "a")
     if asked == "by somebody else":
         with pytest.raises(OSError, match="Input/output error"):
@@ -95,6 +106,29 @@ def test_what_a_disk_lost_is_never_announced_as_whole(
     opened.write(f"{HOT}/a", b"written again")
     opened.settle()
     assert opened.stat(f"{HOT}/a").current_hash == blake3(b"written again").digest()
+
+
+def test_a_bug_with_one_file_does_not_hold_up_the_others(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle = finalizing.settle
+
+    def stumble(store: Store, work: Unsettled, digest: bytes) -> bool:
+        if work.number == opened.find(f"{HOT}/a"):
+            raise ZeroDivisionError
+        return settle(store, work, digest)
+
+    opened.write(f"{HOT}/a", b"stumbled over")
+    opened.write(f"{HOT}/b", b"another")
+    with monkeypatch.context() as patch, capture_logs() as logs:
+        patch.setattr(finalizing, "settle", stumble)
+        opened.settle()
+        opened.hasher.retry()
+        opened.settle()
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["a bug while a file is settled"]
+    assert opened.stat(f"{HOT}/b").state is State.READY
+    opened.close()
+    opened.open()
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").state is State.READY
 
 
 @pytest.mark.parametrize("shop", ["opened", "shared"])

@@ -226,8 +226,9 @@ class FaultyDisk(pyfuse3.Operations):
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         os.fsync(fh)
 
+    @request
     async def flush(self, fh: FileHandleT) -> None:
-        raise FUSEError(errno.ENOSYS)
+        pass
 
     async def release(self, fh: FileHandleT) -> None:
         os.close(fh)
