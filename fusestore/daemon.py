@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from fusestore.config import Config
     from fusestore.fuse.session import Session
+    from fusestore.service.rebuild.tally import Report
     from fusestore.service.store import Store
-    from fusestore.service.tally import Report
 
     Job = Callable[[], Awaitable[None]]
 
@@ -57,8 +57,8 @@ def create_store(path: Path) -> None:
 def rebuild_store(
     config: Config, *, replace: bool, trust_copies: bool, dry_run: bool, progress: Callable[[int, int, str], None]
 ) -> Report:
-    """Rebuild the index of a store that is not mounted; see `service.rebuilding.rebuild`."""
-    from fusestore.service.rebuilding import rebuild
+    """Rebuild the index of a store that is not mounted; see `service.rebuild.rebuilding.rebuild`."""
+    from fusestore.service.rebuild.rebuilding import rebuild
 
     return rebuild(config, replace=replace, trust_copies=trust_copies, dry_run=dry_run, progress=progress)
 

@@ -246,19 +246,19 @@ def start() -> None:
     show(f"readlink mnt/.fusestore/by-id/{identity}")
     show("fusestore status")
 
+    files = json.loads(ask("fusestore", "status", "--json"))["index"]["inodes"]
+    seen = {before, right_after, after, on_disk, *lose_disk()}
+
     title("What the watcher saw (fusestore events --follow, the last lines)")
     last_event()
     show(f"tail -n 6 {EVENTS.relative_to(HERE)}")
 
     title("What was seen")
-    same = before == right_after == after == on_disk
-    verdict = "equal" if same else "DIFFERENT"
-    files = json.loads(ask("fusestore", "status", "--json"))["index"]["inodes"]
+    verdict = "equal" if len(seen) == 1 else "DIFFERENT"
     print(
         f"- {files} files and directories have ids and a history; run42.fastq kept {identity} all the way.\n"
-        f"- its sha256sum before, right after mv, once arrived, and on the cold disk itself: {verdict}.\n"
+        f"- its sha256sum before, right after mv, once arrived, on the cold disk itself, and without that: {verdict}.\n"
         f"- the slowest mv took {max(took_ms):.0f} ms; moves still under way when all had returned: {len(under_way)}.\n"
-        f"- the bytes now lie in {shown}, at the same paths, readable without fusestore.\n"
         "\n"
         "The store stays mounted at ./mnt. Go on, for example:\n"
         "  export PATH=$PWD/.venv/bin:$PATH FUSESTORE_SOCKET=$PWD/demo/store/control.sock\n"
@@ -266,8 +266,54 @@ def start() -> None:
         "  mv mnt/resources/cold/library mnt/resources/main/; fusestore moves\n"
         "Stop with: make stop"
     )
-    if not same:
-        raise DemoError(f"run42.fastq changed on its way: {before} {right_after} {after} {on_disk}")
+    if len(seen) > 1:
+        raise DemoError(f"run42.fastq was not always the same: {', '.join(sorted(seen))}")
+
+
+def lose_disk() -> list[str]:
+    """Have a second copy made, pull the cold disk, empty it, and give it away; returns what the file was meanwhile."""
+    disk, file = COLD_DISK.relative_to(HERE), MNT / "resources/cold/run42.fastq"
+    title("A second copy, verified and kept fresh")
+    show("fusestore replicate mnt/resources/cold/run42.fastq --to main --wait")
+    show("fusestore where mnt/resources/cold/run42.fastq")
+    if not mounted(COLD_DISK):
+        print("\nNothing here is a disk of its own that could be pulled: run it as root, with mkfs.ext4 at hand.")
+        return []
+
+    title("A disk is pulled: its tree stands, what has a copy is read from there, nothing is called deleted")
+    show(f"umount -l {disk}")
+    until_cold("offline")
+    show("ls mnt/resources/cold")
+    show("sha256sum mnt/resources/cold/run42.fastq")
+    pulled = sha256(file)
+    show("! cat mnt/resources/cold/library/this.py 2>&1")
+    show("fusestore status | grep health")
+    show(f"mount -o loop {IMAGE.relative_to(HERE)} {disk}")
+    until_cold("online")
+    show("head -n 1 mnt/resources/cold/library/this.py")
+
+    title("A disk is emptied, so that it can be given away: every name stays")
+    show("fusestore drain cold --release")
+    show(f"umount {disk}")
+    show("find mnt/resources/cold/library -type f | wc -l")
+    drained = sha256(file)
+    show(f"mount -o loop {IMAGE.relative_to(HERE)} {disk}")
+    show("fusestore drain cold --stop")
+    until_cold("online")
+    return [pulled, drained]
+
+
+def until_cold(state: str) -> None:
+    """Wait until the cold disk's root is in a state, as it is by itself within seconds."""
+    until = time.monotonic() + 30
+    while True:
+        roots = json.loads(ask("fusestore", "status", "--json"))["roots"]
+        found = next(root["state"] for root in roots if root["name"] == "cold")
+        if found == state:
+            return
+        if time.monotonic() > until:
+            raise DemoError(f"the root cold is {found}, and not {state} within 30 s")
+        time.sleep(0.1)
 
 
 def follow_events() -> None:

@@ -11,15 +11,15 @@ and no concern of the others. However it ends, no copy is left in an incoming ar
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-import structlog
 import trio
 
-from fusestore.core.moves import ACTIVE, ANOTHER_MOVE, CHANGED, MISMATCH, NO_ROOM
-from fusestore.errors import Conflict, FusestoreError, NotFound, Stopped, UselessCopy
+from fusestore.core.moves import ACTIVE, ANOTHER_MOVE, CHANGED, MISMATCH
+from fusestore.errors import Conflict, FusestoreError, Stopped
 from fusestore.jobs import follower, staging
 from fusestore.jobs.follower import Follower
+from fusestore.jobs.held import Held, held_by
 from fusestore.jobs.staging import Load
 from fusestore.model import FileStamp, Outcome, State
 from fusestore.service import arriving, directories, draining, keeping, room, soundness, succeeding, trash, verifying
@@ -38,17 +38,7 @@ if TYPE_CHECKING:
     from fusestore.service.room import Copying
     from fusestore.service.store import Store
 
-log = structlog.get_logger()
-
 RELEASED_AT_ONCE: Final = 16  # old files unlinked while requests wait
-
-
-class Held(NamedTuple):
-    """Why an object did not arrive; tried again later."""
-
-    number: InodeNo
-    reason: str
-    shortage: Shortage | None = None  # of room, where that is why
 
 
 class Carrier:
@@ -220,6 +210,7 @@ class Carrier:
         """Have `size` bytes of a copy be in the move's count."""
         with self._counting:
             self._move.bytes_done += size - self._counted.get(load.number, 0)
+            self._move.bytes_total = max(self._move.bytes_total, self._move.bytes_done)  # it may have grown
             self._counted[load.number] = size
 
     def _count_whole(self, inode: Inode) -> None:
@@ -381,32 +372,3 @@ class Carrier:
 def _is_refused(made: Load | staging.Trouble) -> bool:
     """Whether a disk had no room for a copy."""
     return isinstance(made, OSError) and made.errno in trash.NO_ROOM
-
-
-def held_by(store: Store, number: InodeNo, error: OSError | FusestoreError, copying: Copying | None = None) -> Held:
-    """What holds an object up that met trouble: one phrase for an operator, and the room that is missing.
-
-    Args:
-        copying: what its copy had reserved, if it got so far.
-    """
-    log.debug("an object met trouble", inode=number, exc_info=error)
-    reason = reason_of(error)
-    home = store.placement.home(number)
-    if reason != NO_ROOM or home is None:
-        return Held(number, reason)
-    try:
-        shortage = room.refused(store, store.roots[home], copying)
-    except (OSError, FusestoreError):
-        return Held(number, reason)
-    return Held(number, shortage.reason, shortage)
-
-
-def reason_of(error: OSError | FusestoreError) -> str:
-    """One phrase for an operator."""
-    if isinstance(error, UselessCopy):
-        return str(error.args[0])
-    if isinstance(error, NotFound | FileNotFoundError):
-        return CHANGED  # somebody took it away under our hands
-    if isinstance(error, OSError):
-        return NO_ROOM if error.errno in trash.NO_ROOM else f"{error.strerror or error}"
-    return str(error)

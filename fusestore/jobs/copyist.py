@@ -15,7 +15,7 @@ import trio
 from fusestore.core.moves import CHANGED, NO_ROOM
 from fusestore.errors import FusestoreError, IndexFault, RootOffline
 from fusestore.jobs import staging
-from fusestore.jobs.carrier import reason_of
+from fusestore.jobs.held import reason_of
 from fusestore.jobs.staging import Load
 from fusestore.model import FileStamp, ReplicaState, State
 from fusestore.service import moving, replicas, replicating, room

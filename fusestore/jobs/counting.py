@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
-from fusestore.model import Layout
+from fusestore.errors import FusestoreError
+from fusestore.model import Layout, State
 from fusestore.service import looking, walking
 
 if TYPE_CHECKING:
@@ -52,7 +53,18 @@ def is_known(store: Store, directory: InodeNo) -> bool:
 
 def _add(store: Store, move: Move, inode: Inode) -> None:
     move.files_total += 1
-    move.bytes_total += inode.size
+    size = size_now(store, inode)
+    move.bytes_total += size
     if store.placement.is_home(inode.number):
         move.files_done += 1
-        move.bytes_done += inode.size
+        move.bytes_done += size
+
+
+def size_now(store: Store, inode: Inode) -> int:
+    """How many bytes a file has; the record of one that is written, or has just been, does not know it yet."""
+    if inode.state is not State.WRITING:
+        return inode.size
+    try:
+        return looking.see(store, inode).inode.size
+    except (OSError, FusestoreError):
+        return inode.size

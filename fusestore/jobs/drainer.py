@@ -18,7 +18,7 @@ import trio
 
 from fusestore.core.moves import BUG
 from fusestore.errors import FusestoreError, IndexFault, InUse
-from fusestore.jobs.carrier import reason_of
+from fusestore.jobs.held import reason_of
 from fusestore.model import InodeNo, Owner, ReplicaState, counted
 from fusestore.service import (
     discarding,

@@ -27,7 +27,8 @@ import trio
 from fusestore.core.moves import ACTIVE, BUG, NOT_ALL_THERE, MoveEvent, may
 from fusestore.errors import FusestoreError
 from fusestore.jobs import counting
-from fusestore.jobs.carrier import Carrier, Held, held_by
+from fusestore.jobs.carrier import Carrier
+from fusestore.jobs.held import Held, held_by
 from fusestore.jobs.lanes import Lane
 from fusestore.jobs.waiting import Waiting
 from fusestore.jobs.walk import HANDFUL_BYTES, Walk

@@ -16,8 +16,8 @@ import structlog
 import trio
 
 from fusestore.errors import FusestoreError, IndexFault
-from fusestore.jobs.carrier import reason_of
 from fusestore.jobs.copyist import Copyist
+from fusestore.jobs.held import reason_of
 from fusestore.model import InodeNo
 from fusestore.service import keeping, refreshing, replicas, replicating, succeeding, walking
 from fusestore.service.replicas import ANY

@@ -18,7 +18,7 @@ from fusestore.service import room
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fusestore.jobs.carrier import Held
+    from fusestore.jobs.held import Held
     from fusestore.model import MoveNo, RootNo
     from fusestore.service.store import Store
 

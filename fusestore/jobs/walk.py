@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from fusestore.jobs import counting
-from fusestore.jobs.carrier import Held
+from fusestore.jobs.held import Held
 from fusestore.service import directories, refreshing, walking
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Walk:
             if child.is_dir:
                 found.append(child.number)
             elif not store.placement.is_home(child.number):
-                await self._take(child.number, child.size)
+                await self._take(child.number, counting.size_now(store, child))
             if position % walking.PAGE == 0:
                 await trio.lowlevel.checkpoint()
                 if not self._goes_on():

@@ -16,10 +16,10 @@ from fusestore.errors import Conflict, NotFound
 from fusestore.model import Cause, FileStamp, Operation
 from fusestore.roots import content, identity
 from fusestore.service import ghosts
-from fusestore.service.creating import prepare
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import destroy, discard
 from fusestore.service.looking import fill
+from fusestore.service.parents import prepare
 from fusestore.service.replicas import give_way, settled
 from fusestore.service.syncing import keep
 

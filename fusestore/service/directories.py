@@ -18,9 +18,9 @@ from fusestore.model import Layout, Stamp
 from fusestore.roots import copy, identity
 from fusestore.service import arriving, ghosts, walking
 from fusestore.service.breath import Breath
-from fusestore.service.creating import ensure_directory, prepare, settle_skeleton
 from fusestore.service.discarding import carry_out, discard
 from fusestore.service.looking import fill
+from fusestore.service.parents import ensure_directory, prepare, settle_skeleton
 from fusestore.service.syncing import sync_all
 
 if TYPE_CHECKING:

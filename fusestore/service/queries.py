@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from fusestore.core.moves import ACTIVE, OPEN, PASSING
+from fusestore.core.moves import OPEN
 from fusestore.errors import InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
 from fusestore.service import (
     absence,
+    awaiting,
     cancelling,
     copies,
     describing,
@@ -30,11 +31,10 @@ from fusestore.service import (
     surveying,
     trash,
     verifying,
-    walking,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from fusestore.model import Event, Move, Owner
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from fusestore.service.store import Store
     from fusestore.service.verifying import Report
 
-POLL_S = 0.1  # between two looks at how far moves are; what is waited for is state, not an edge
-LOOKING_SHARE = 30  # and so many times as long as a look takes, because there may be thousands of moves
+POLL_S = 0.1  # between two looks at how far something is; what is waited for is state, not an edge
 LOOKS = 30  # a thread that takes longer is on a disk that does not answer
 ID_PREFIX_DIGITS = 8
 TROUBLE_SHOWN = 5
@@ -337,7 +336,7 @@ class Queries:
             f"{describing.text(store.path(inode.number))} is {each.outcome.name.lower()}" for inode, each in bad
         ]
         trouble += copies.shortages(store)
-        trouble += [f"move {move.number} waits: {move.reason}" for move in moves if _needs_help(move)]
+        trouble += [f"move {move.number} waits: {move.reason}" for move in moves if awaiting.needs_help(move)]
         return {
             "store": os.fspath(store.config.store),
             "mountpoint": os.fspath(self._mountpoint),
@@ -371,63 +370,16 @@ class Queries:
         Raises:
             NotFound
         """
-        moves = {move.number: move for move in self._moves_of(what)}
-        going_on = set(moves)
-        judged = self._have_tried_again(moves.values())
-        while True:
-            await self._settled()
-            began = time.monotonic()
-            for number in going_on:
-                move = self._store.index.move(number) or moves[number]
-                moves[number] = moving.current(self._store, move)
-            going_on = {each for each in going_on if each in self._running or moves[each].state in OPEN}
-            report(
-                sum(move.bytes_done for move in moves.values()),
-                sum(move.bytes_total for move in moves.values()),
-                "bytes",
-            )
-            if not any(number in self._running or self._goes_on(moves[number], judged) for number in going_on):
-                held = []
-                if not isinstance(what, int):
-                    held = await copies.made(self._store, self.find(what) if what else MOUNT_ROOT, None, report)
-                return {"moves": [describing.move(self._store, move) for move in moves.values()], "replicas": held}
-            await trio.sleep(max(POLL_S, LOOKING_SHARE * (time.monotonic() - began)))
-
-    def _have_tried_again(self, moves: Iterable[Move]) -> dict[MoveNo, int]:
-        """How often each move must have been tried before its reason is believed: what held it up may have passed."""
-        tries = self._store.tries
-        judged = {}
-        for move in moves:
-            judged[move.number] = tries[move.number] + 1
-            if _needs_help(move):
-                # A try that is under way may have seen what is over by now.
-                judged[move.number] += move.number in self._running
-                self._store.on_retry(move.number)
-        return judged
-
-    def _goes_on(self, move: Move, judged: Mapping[MoveNo, int]) -> bool:
-        """Whether a move may end by itself."""
-        if move.state not in ACTIVE:
-            return False
-        return not _needs_help(move) or self._store.tries[move.number] < judged.get(move.number, 0)
-
-    def _moves_of(self, what: str | int | None) -> list[Move]:
-        """The moves that concern something: open ones, and those overtaken that a worker has still in hand."""
-        index = self._store.index
+        store = self._store
         if isinstance(what, int):
-            move = index.move(MoveNo(what))
-            if move is None:
-                raise NotFound(f"move {what}")
-            return [move]
-        open_moves = {move.number: move for move in index.moves(open_only=True)}
-        moves = [move for _, move in sorted({**self._running, **open_moves}.items())]
-        if what is None:
-            return moves
-        top = self.find(what)
-        return [move for move in moves if self._is_within(move.inode, top) or self._is_within(top, move.inode)]
-
-    def _is_within(self, number: InodeNo, top: InodeNo) -> bool:
-        return number == top or top in walking.above(self._store, number)
+            moves = [steering.numbered(store, what)]
+        else:
+            moves = awaiting.concerned(store, self._running, self.find(what) if what is not None else None)
+        ended = await awaiting.over(store, self._running, moves, self._settled, report)
+        held = []
+        if not isinstance(what, int):
+            held = await copies.made(store, self.find(what) if what else MOUNT_ROOT, None, report)
+        return {"moves": [describing.move(store, move) for move in ended], "replicas": held}
 
     async def accept_root(self, root: str, report: Report) -> dict[str, Any]:
         """Take what is missing on a doubted root for removed; see `surveying.accept`."""
@@ -514,8 +466,3 @@ def _held(root: dict[str, Any]) -> list[str]:
     """What keeps files on a root that is to be empty, and does not pass by itself."""
     held = root["drain"]["held"] if root["drain"] is not None and not _left(root) else []
     return sorted({each["reason"] for each in held} - emptying.PASSING)
-
-
-def _needs_help(move: Move) -> bool:
-    """Whether a move waits for something that does not pass by itself."""
-    return move.state is MoveState.WAITING and move.reason not in PASSING

@@ -34,6 +34,7 @@ from fusestore.service import (
     finalizing,
     ghosts,
     moving,
+    parents,
     removing,
     renaming,
     replicating,
@@ -176,7 +177,7 @@ def _settle_made(store: Store, key: int, intent: Create | Skeleton) -> None:
     elif isinstance(intent, Create):
         creating.settle_create(store, intent, at, key=key)
     else:
-        creating.settle_skeleton(store, intent.spot, intent.inode, key)
+        parents.settle_skeleton(store, intent.spot, intent.inode, key)
 
 
 def _settle_placed(store: Store, key: int, intent: Link | Rename | Relocate) -> None:

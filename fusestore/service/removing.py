@@ -12,10 +12,10 @@ from fusestore.core.placement import Parted, without
 from fusestore.errors import IsADirectory, NotADirectory, NotEmpty, NotFound, RootOffline
 from fusestore.model import Operation
 from fusestore.service import draining, ghosts, keeping, moving, refreshing, trash
-from fusestore.service.creating import touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, destroy, destroy_directory, discard, put_away
 from fusestore.service.looking import find
+from fusestore.service.parents import touch_parent
 from fusestore.service.replicas import give_up
 from fusestore.service.syncing import owe
 

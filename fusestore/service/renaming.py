@@ -21,10 +21,10 @@ from fusestore.errors import Gone, InvalidRequest, NotEmpty, NotFound
 from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Outside, Spot
 from fusestore.roots import identity
 from fusestore.service import adopting, draining, ghosts, keeping, moving, refreshing, room
-from fusestore.service.creating import prepare, touch_on_disk, touch_parent
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import discard
 from fusestore.service.looking import fill, find, is_complete
+from fusestore.service.parents import prepare, touch_on_disk, touch_parent
 from fusestore.service.removing import drop_name, empty_directory, spots_of_name
 from fusestore.service.replicas import give_way
 from fusestore.service.syncing import keep, owe

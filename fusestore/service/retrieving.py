@@ -9,7 +9,7 @@ from uuid_utils import uuid7
 from fusestore.core.intents import Create
 from fusestore.core.namespace import check_name, check_parent
 from fusestore.errors import AlreadyExists, InvalidRequest, NotFound
-from fusestore.service import adopting, creating, describing, draining, trash
+from fusestore.service import adopting, creating, describing, draining, parents, trash
 from fusestore.service.deciding import Decided
 from fusestore.service.renaming import find_target
 from fusestore.service.syncing import sync
@@ -111,7 +111,7 @@ async def restore(store: Store, trashed: Trashed, parent: InodeNo, name: bytes, 
         gid=seen.st_gid,
         trash=trashed,
     )
-    at = creating.prepare(store, intent.spot, intent.inode, intent.id)
+    at = parents.prepare(store, intent.spot, intent.inode, intent.id)
     try:
         with Decided(store, intent, grows=True) as key:
             root.rename(root.trash(), trashed.name, at.directory, at.name, replace=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fusestore.model import Outside
-from fusestore.service.rebuilding import rebuild
+from fusestore.service.rebuild.rebuilding import rebuild
 from tests.crash.test_every_step import (
     COLD,
     HOT,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fusestore.model import InodeNo
-    from fusestore.service.tally import Report
+    from fusestore.service.rebuild.tally import Report
     from tests.crash.test_every_step import Step
     from tests.support.opened import Opened
 

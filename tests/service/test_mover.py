@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
+    from fusestore.jobs.held import Held
     from fusestore.model import InodeNo, Move
 
 pytestmark = pytest.mark.timeout(60)
@@ -130,7 +131,7 @@ def test_a_bug_that_one_move_meets_does_not_hold_up_the_others(opened: Opened, m
     bad, *others = files_on_their_way(opened, 3)
     bring = carrier.Carrier.bring
 
-    async def stumble(self: carrier.Carrier, numbers: Sequence[InodeNo]) -> list[carrier.Held]:
+    async def stumble(self: carrier.Carrier, numbers: Sequence[InodeNo]) -> list[Held]:
         if opened.store.index.inode(numbers[0]) == opened.stat(f"{COLD}/0"):
             raise ZeroDivisionError
         return await bring(self, numbers)

@@ -13,7 +13,7 @@ from fusestore.index.check import check
 from fusestore.index.store import Index
 from fusestore.model import ReplicaState, State
 from fusestore.service import dropping, replicating
-from fusestore.service.rebuilding import rebuild
+from fusestore.service.rebuild.rebuilding import rebuild
 from tests.support.byhand import Job
 from tests.support.calls import ME
 from tests.support.manifests import note_down
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fusestore.model import Inode
-    from fusestore.service.tally import Report
+    from fusestore.service.rebuild.tally import Report
     from tests.support.opened import Opened
 
 HOT, WARM, COLD = "resources/hot", "resources/warm", "resources/cold"

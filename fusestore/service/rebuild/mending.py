@@ -14,17 +14,18 @@ from fusestore.errors import FusestoreError
 from fusestore.index import schema
 from fusestore.index.schema import TAG, read_u64, u64
 from fusestore.model import FIRST_INODE, MOUNT_ROOT, UPLOADS, InodeNo, Layout, ReplicaState, RootNo
-from fusestore.service import leftovers, moving
-from fusestore.service.identifying import Found, Numbers
+from fusestore.service import moving
 from fusestore.service.looking import fill
+from fusestore.service.rebuild import leftovers
+from fusestore.service.rebuild.identifying import Found, Numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fusestore.index.batch import Batch
     from fusestore.model import Inode, Spot
+    from fusestore.service.rebuild.tally import Tally
     from fusestore.service.store import Store
-    from fusestore.service.tally import Tally
 
 CHUNK: Final = 500
 

@@ -30,13 +30,13 @@ from fusestore.index.store import Index
 from fusestore.model import CONTROL_NAME, MOUNT_ROOT, RESOURCES, InodeNo, Layout, RootNo, RootRecord
 from fusestore.roots.local import LocalRoot
 from fusestore.roots.marker import MarkerDamaged, claimant
-from fusestore.service.finding import Finder
 from fusestore.service.founding import AREAS, new_directory, plant_skeleton, take_in
-from fusestore.service.identifying import Found, Identities
-from fusestore.service.labels import survey
-from fusestore.service.mending import mend, occupy
+from fusestore.service.rebuild.finding import Finder
+from fusestore.service.rebuild.identifying import Found, Identities
+from fusestore.service.rebuild.labels import survey
+from fusestore.service.rebuild.mending import mend, occupy
+from fusestore.service.rebuild.tally import Report, Tally
 from fusestore.service.store import Store
-from fusestore.service.tally import Report, Tally
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from fusestore.config import Config, RootConfig
     from fusestore.index.check import Violation
     from fusestore.roots.manifest import Entry, Frame, Head, Manifest
-    from fusestore.service.labels import Progress, Survey
+    from fusestore.service.rebuild.labels import Progress, Survey
 
 log = structlog.get_logger()
 

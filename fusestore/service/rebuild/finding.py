@@ -17,18 +17,18 @@ from fusestore.errors import FusestoreError
 from fusestore.model import CONTROL_NAME, NAME_MAX, Inode, InodeNo, Layout, Replica, ReplicaState, RootNo, Spot
 from fusestore.roots import identity
 from fusestore.service import walking
-from fusestore.service.identifying import NOBODY, Known, Object, look
-from fusestore.service.labels import TELL, Way
 from fusestore.service.places import At
+from fusestore.service.rebuild.identifying import NOBODY, Known, Object, look
+from fusestore.service.rebuild.labels import TELL, Way
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fusestore.roots.local import LocalRoot
-    from fusestore.service.identifying import Found, Identities
-    from fusestore.service.labels import Progress
+    from fusestore.service.rebuild.identifying import Found, Identities
+    from fusestore.service.rebuild.labels import Progress
+    from fusestore.service.rebuild.tally import Tally
     from fusestore.service.store import Store
-    from fusestore.service.tally import Tally
 
 CHUNK: Final = 500
 

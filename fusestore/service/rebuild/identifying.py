@@ -24,19 +24,19 @@ from fusestore.core.reconcile import Verdict, compare
 from fusestore.errors import FusestoreError
 from fusestore.model import FIRST_INODE, Backing, Inode, InodeNo, Layout, ReplicaState, RootNo, Spot, State
 from fusestore.roots import identity
-from fusestore.service.labels import tells_of, uuids_near
 from fusestore.service.looking import fill
 from fusestore.service.places import is_object
+from fusestore.service.rebuild.labels import tells_of, uuids_near
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from fusestore.roots.local import LocalRoot
-    from fusestore.service.labels import Survey
     from fusestore.service.places import At
+    from fusestore.service.rebuild.labels import Survey
+    from fusestore.service.rebuild.tally import Tally
     from fusestore.service.store import Store
-    from fusestore.service.tally import Tally
 
 NOBODY: Final = InodeNo(0)
 NOT_OURS: Final = ("by_copy", "conflicts")  # their labels tell of another object

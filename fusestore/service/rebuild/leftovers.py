@@ -21,10 +21,10 @@ from fusestore.service.places import is_object
 
 if TYPE_CHECKING:
     from fusestore.model import Backing, Inode, Spot
-    from fusestore.service.identifying import Found
     from fusestore.service.places import At
+    from fusestore.service.rebuild.identifying import Found
+    from fusestore.service.rebuild.tally import Tally
     from fusestore.service.store import Store
-    from fusestore.service.tally import Tally
 
 
 def settle(store: Store, found: Found, tally: Tally) -> None:
