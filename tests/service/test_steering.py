@@ -329,6 +329,24 @@ def test_a_tree_that_waits_says_how_much_it_is_and_what_failed_is_not_done(share
     shared.assert_at_home()
 
 
+@pytest.mark.parametrize("at", ["t/big", "big"])
+def test_a_file_that_has_just_been_written_counts_with_all_its_bytes(opened: Opened, at: str) -> None:
+    opened.mkdir(f"{HOT}/t")
+    fh = opened.create(f"{HOT}/{at}")
+    opened.write_at(fh, b"x" * 1000)
+    opened.release(fh)
+    opened.rename(f"{HOT}/{at.partition('/')[0]}", f"{COLD}/t")
+    number = opened.store.index.last_move
+    opened.step()
+    live = opened.store.running[number]
+    while not live.files_total:
+        opened.step()
+    assert live.bytes_total == 1000
+    opened.rest()
+    done = move(opened, number)
+    assert (done.bytes_done, done.bytes_total) == (1000, 1000)
+
+
 def test_what_another_move_has_in_hand_is_not_counted_as_done(opened: Opened) -> None:
     number = tree_on_its_way(opened)
     opened.mover._claimed.add(opened.find(f"{COLD}/t/u/3"))
