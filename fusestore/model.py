@@ -27,6 +27,8 @@ RESOURCES: Final = InodeNo(4)
 CONTROL_DIR: Final = InodeNo(5)
 BY_ID_DIR: Final = InodeNo(6)
 MOVES_DIR: Final = InodeNo(7)
+BY_HASH_DIR: Final = InodeNo(8)
+HASH_DIRS: Final = {"blake3": InodeNo(9), "sha256": InodeNo(10)}
 FIRST_INODE: Final = InodeNo(256)
 
 CONTROL_NAME: Final = b".fusestore"  # reserved: the virtual directory in the mount, the marker directory on a root

@@ -1,7 +1,8 @@
 """`.fusestore`: the directory at the mountpoint's top that is not on any disk and not listed.
 
-    .fusestore/by-id/<uuid>    a symlink to a present path of that id
-    .fusestore/moves/<number>  how far a move is, as text; those that are not over are listed
+    .fusestore/by-id/<uuid>                a symlink to a present path of that id
+    .fusestore/by-hash/<algorithm>/<hex>   a symlink to a file whose finished content has that hash
+    .fusestore/moves/<number>              how far a move is, as text; those that are not over are listed
 
 Symlinks, because one node under two paths would bypass the rights of directories and break `cwd`. Their targets
 change with every rename, and moves go on, so the kernel may not remember them. A move's page is made when it is
@@ -17,28 +18,46 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 from fusestore.errors import IsADirectory, NotFound, Protected
-from fusestore.model import BY_ID_DIR, CONTROL_DIR, CONTROL_NAME, MOUNT_ROOT, MOVES_DIR, Inode, InodeNo, Move, MoveNo
+from fusestore.model import (
+    BY_HASH_DIR,
+    BY_ID_DIR,
+    CONTROL_DIR,
+    CONTROL_NAME,
+    HASH_DIRS,
+    MOUNT_ROOT,
+    MOVES_DIR,
+    Inode,
+    InodeNo,
+    Move,
+    MoveNo,
+    State,
+)
 from fusestore.service import move_text, moving
 from fusestore.service.looking import Seen
 
 if TYPE_CHECKING:
     from fusestore.service.store import Store
 
-BY_ID_NAME: Final = b"by-id"
-MOVES_NAME: Final = b"moves"
-LINK_BIT: Final = 1 << 62  # the symlink to inode N is node N with this bit; no counter gets that far
+LINK_BIT: Final = 1 << 62  # the symlink by id to inode N is node N with this bit; no counter gets that far
 MOVE_BIT: Final = 1 << 61  # the page of move N is node N with this bit
-UP: Final = b"../../"
+HASH_BIT: Final = 1 << 60  # the symlink by hash to inode N is node N with this bit
+_VOLATILE: Final = LINK_BIT | MOVE_BIT | HASH_BIT
+_CHILDREN: Final = {
+    CONTROL_DIR: {b"by-id": BY_ID_DIR, b"by-hash": BY_HASH_DIR, b"moves": MOVES_DIR},
+    BY_HASH_DIR: {name.encode(): number for name, number in HASH_DIRS.items()},
+}
+_DIRECTORIES: Final = frozenset((CONTROL_DIR, *(number for below in _CHILDREN.values() for number in below.values())))
+_ALGORITHMS: Final = {number: name for name, number in HASH_DIRS.items()}
 
 
 def is_virtual(number: int) -> bool:
     """Whether a node is one of these, not one of the index's."""
-    return number in (CONTROL_DIR, BY_ID_DIR, MOVES_DIR) or bool(number & (LINK_BIT | MOVE_BIT))
+    return number in _DIRECTORIES or bool(number & _VOLATILE)
 
 
 def is_volatile(number: int) -> bool:
     """Whether a node changes, or ends, without the kernel's doing."""
-    return bool(number & (LINK_BIT | MOVE_BIT))
+    return bool(number & _VOLATILE)
 
 
 class Virtual:
@@ -58,12 +77,10 @@ class Virtual:
         """
         if parent == MOUNT_ROOT and name == CONTROL_NAME:
             return self.see(CONTROL_DIR)
-        if parent == CONTROL_DIR:
-            if name == BY_ID_NAME:
-                return self.see(BY_ID_DIR)
-            if name == MOVES_NAME:
-                return self.see(MOVES_DIR)
-            raise NotFound(name)
+        if parent in _CHILDREN:
+            if name not in _CHILDREN[parent]:
+                raise NotFound(name)
+            return self.see(_CHILDREN[parent][name])
         if parent == BY_ID_DIR:
             try:
                 number = self._store.index.by_id(uuid.UUID(name.decode("ascii")).bytes)
@@ -72,19 +89,40 @@ class Virtual:
             if number is None or self._store.path(number) is None:
                 raise NotFound(name)
             return self.see(InodeNo(number | LINK_BIT))
+        if parent in _ALGORITHMS:
+            return self.see(InodeNo(self._with_hash(_ALGORITHMS[parent], name) | HASH_BIT))
         if parent == MOVES_DIR:
             if not (name.isdigit() and len(name) < 19 and name == b"%d" % int(name)):
                 raise NotFound(name)
             return self.see(InodeNo(int(name) | MOVE_BIT))
         return None
 
+    def _with_hash(self, algorithm: str, name: bytes) -> InodeNo:
+        """A file whose finished content has the hash that a name says in small hex digits.
+
+        Raises:
+            NotFound
+        """
+        index = self._store.index
+        try:
+            digest = bytes.fromhex(name.decode("ascii"))
+        except ValueError:
+            raise NotFound(name) from None
+        for number in index.by_hash(algorithm, digest) if name == digest.hex().encode() else ():
+            inode = index.inode(number)
+            if inode is None or inode.state is not State.READY or inode.current_hash != digest:
+                continue
+            if self._store.path(number) is not None:
+                return number
+        raise NotFound(name)
+
     def see(self, number: InodeNo) -> Seen:
         """The attributes of a virtual node.
 
         Raises:
-            NotFound: the id has no name any more, or there is no such move.
+            NotFound: its object has no name any more, or there is no such move.
         """
-        if number & LINK_BIT:
+        if number & (LINK_BIT | HASH_BIT):
             return self._seen(number, stat.S_IFLNK | 0o777, len(self.readlink(number)))
         if number & MOVE_BIT:
             move = self._move(number)
@@ -110,15 +148,15 @@ class Virtual:
         return Seen(inode, None, None)
 
     def readlink(self, number: InodeNo) -> bytes:
-        """Where a by-id symlink leads.
+        """Where a symlink by id or by hash leads.
 
         Raises:
-            NotFound: the id has no name any more.
+            NotFound: its object has no name any more.
         """
-        path = self._store.path(InodeNo(number & ~LINK_BIT))
+        path = self._store.path(InodeNo(number & ~_VOLATILE))
         if path is None:
             raise NotFound(number)
-        return UP + path
+        return b"../" * (3 if number & HASH_BIT else 2) + path
 
     def open(self, number: InodeNo) -> int:
         """Open the page of a move as it is now; returns a handle that no file of the store has.
@@ -153,9 +191,9 @@ class Virtual:
         return move_text.page(move, moving.held_path(self._store, move))
 
     def listing(self, number: InodeNo) -> list[tuple[bytes, InodeNo]]:
-        """What a virtual directory lists: ids are looked up, never listed."""
-        if number == CONTROL_DIR:
-            return [(BY_ID_NAME, BY_ID_DIR), (MOVES_NAME, MOVES_DIR)]
+        """What a virtual directory lists: ids and hashes are looked up, never listed."""
+        if number in _CHILDREN:
+            return list(_CHILDREN[number].items())
         if number == MOVES_DIR:
             return [(b"%d" % each, InodeNo(each | MOVE_BIT)) for each in self._store.index.open_numbers()]
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -69,6 +70,37 @@ def test_by_id_is_a_symlink_to_the_present_path(shared: Mounted) -> None:
     assert link.read_bytes() == b"found by id"
     (shared.resources / "main" / "wanderer here").unlink()
     assert not os.path.lexists(link)
+
+
+def test_by_hash_is_a_symlink_to_a_file_with_that_content(shared: Mounted) -> None:
+    content = os.urandom(1000)
+    twins = [shared.uploads / "one twin", shared.resources / "main" / "the other"]
+    for twin in twins:
+        twin.write_bytes(content)
+    shared.wait("--all")
+    algorithm, _, digits = shared.record(twins[0])["hash"].partition(":")
+    hashes = shared.mountpoint / ".fusestore" / "by-hash"
+    assert sorted(os.listdir(hashes)) == ["blake3", "sha256"]
+    assert os.listdir(hashes / algorithm) == []
+    link = hashes / algorithm / digits
+    assert link.is_symlink()
+    assert link.resolve() in twins
+    with link.open("rb") as reader:
+        assert reader.read() == content
+    link.resolve().write_bytes(b"another content")
+    assert link.read_bytes() == content  # the other one's
+    for twin in twins:
+        twin.unlink()
+    other = "sha256" if algorithm == "blake3" else "blake3"
+    for name in (
+        f"{algorithm}/{digits}",
+        f"{algorithm}/{digits.upper()}",
+        f"{algorithm}/{digits[:-2]}",
+        f"{other}/{digits}",
+    ):
+        assert not os.path.lexists(hashes / name)
+    with failing(errno.EPERM):
+        link.symlink_to("elsewhere")
 
 
 def test_an_id_that_never_was_is_not_found(shared: Mounted) -> None:
