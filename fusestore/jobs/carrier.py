@@ -295,8 +295,13 @@ class Carrier:
         return discards
 
     def _lost(self, load: Load) -> str | None:
-        """Why a copy is of no use: the object does not belong where it was to go."""
+        """Why a copy is of no use: the object does not belong where it was to go.
+
+        Raises:
+            RootDrained: nothing may go there any more.
+        """
         store = self._store
+        draining.refuse(store, load.target)
         if store.index.inode(load.number) is None:
             return "removed"
         home = store.placement.home_spots(load.number)

@@ -18,7 +18,7 @@ from fusestore.jobs import staging
 from fusestore.jobs.held import reason_of
 from fusestore.jobs.staging import Load
 from fusestore.model import FileStamp, ReplicaState, State
-from fusestore.service import moving, replicas, replicating, room
+from fusestore.service import draining, moving, replicas, replicating, room
 from fusestore.service.breath import Breath
 from fusestore.service.discarding import carry_out
 from fusestore.service.looking import see
@@ -176,6 +176,7 @@ class Copyist:
         inode, record = store.index.inode(number), store.index.replica(number, root)
         if inode is None or record is None or load.source is None or root in replicas.roots_of(store, number):
             return ""
+        draining.refuse(store, self._target)  # nothing may land any more
         if store.files.has_writer(number) or inode.version != load.version:
             return ""
         source = replicas.at_root(store, inode, load.source.driver.number)

@@ -170,4 +170,6 @@ def interrupt(store: Store, number: InodeNo, reason: str, *, cause: Cause) -> No
         detail=reason,
     )
     store.journal(batch, inode, "write", f"interrupted: {reason}", new=path or b"")
+    if store.copies:
+        keeping.consider(store, batch, inode, store.placement.home(number))
     store.index.apply(batch)

@@ -96,7 +96,7 @@ def provide(store: Store, batch: Batch, inode: Inode) -> int:
 def _lacking(store: Store, inode: Inode) -> int:
     """How many copies a file is short of; none while it is being written: it is looked at when it has settled."""
     home = store.placement.home(inode.number)
-    if home is None or inode.state is not State.READY or store.files.has_writer(inode.number):
+    if home is None or inode.state is State.WRITING or store.files.has_writer(inode.number):
         return 0
     return max(0, store.copies.get(home, 1) - 1 - len(store.index.replicas(inode.number)))
 

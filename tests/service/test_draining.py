@@ -13,7 +13,7 @@ from fusestore.errors import InvalidRequest, LastCopy, RootDrained, RootOffline
 from fusestore.model import ReplicaState
 from fusestore.service import absence, describing, draining, dropping, emptying, remains, replicating
 from fusestore.service.emptying import OPEN_FOR_WRITING, Needs
-from tests.support.byhand import finish
+from tests.support.byhand import Job, finish
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
@@ -394,6 +394,36 @@ def test_moves_that_leave_it_go_on_and_those_to_it_wait(opened: Opened) -> None:
     assert opened.stop_draining("hot")
     opened.rest()
     assert files_on(opened, "hot") == ["b", "c"]
+    opened.assert_at_home()
+
+
+@pytest.mark.parametrize("what", ["moved", "replicated"])
+@pytest.mark.parametrize("steps", range(1, 9))
+def test_a_copy_that_is_being_made_when_it_begins_does_not_land(opened: Opened, what: str, steps: int) -> None:
+    opened.write(f"{COLD}/a", b"on its way when the disk is to be empty")
+    opened.settle()
+    if what == "moved":
+        opened.rename(f"{COLD}/a", f"{HOT}/a")
+        opened.step(steps)
+        making = None
+    else:
+        opened.replicate(f"{COLD}/a", "hot")
+        making = Job(opened.replicator.make(root(opened, "hot").number, [opened.find(f"{COLD}/a")]))
+        for _ in range(steps):
+            if not making.is_over:
+                making.step()
+    opened.drain("hot")
+    opened.empty()
+    drained = state(opened)["state"] == "drained"
+    opened.step(20)
+    if making is not None:
+        while not making.is_over:
+            making.step()
+    left = [path for path in files_on(opened, "hot") if "incoming" not in path]
+    assert not (drained and left)
+    assert opened.read(f"{HOT}/a" if what == "moved" else f"{COLD}/a") == b"on its way when the disk is to be empty"
+    opened.stop_draining("hot")
+    opened.rest()
     opened.assert_at_home()
 
 

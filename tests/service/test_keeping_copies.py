@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.model import InodeNo, Outside
+from fusestore.model import InodeNo, Outside, State
 from fusestore.service import keeping, replicating
 from fusestore.service.replicas import ANY
 from tests.support.byhand import by_hand
@@ -55,6 +55,18 @@ def test_a_new_file_gets_its_copy_on_another_device_when_it_has_settled(kept: Op
     kept.rest()
     assert kept.replicas(f"{COLD}/b") == {}
     assert kept.store.index.counts()["due"] == 0
+
+
+def test_what_is_left_of_an_upload_that_was_cut_off_gets_its_copy_too(kept: Opened) -> None:
+    fh = kept.create("uploads/a")
+    kept.write_at(fh, b"all there is")
+    kept.crash()
+    kept.open()
+    assert kept.stat("uploads/a").state is State.INTERRUPTED
+    kept.rename("uploads/a", f"{HOT}/a")
+    kept.rest()
+    assert kept.replicas(f"{HOT}/a") == {"cold": "current"}
+    assert kept.stat(f"{HOT}/a").state is State.INTERRUPTED
 
 
 def test_a_file_that_was_open_for_writing_and_not_written_gets_its_copy_when_it_is_closed(kept: Opened) -> None:
