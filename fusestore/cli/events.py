@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import typer
 
 from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import moment, print_json_line, readable
-from fusestore.cli.target import connect
+from fusestore.cli.target import connect, find
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +18,28 @@ if TYPE_CHECKING:
 PAGE: Final = 1000
 
 
+class Wanted(TypedDict):
+    """What events shall be about; None does not ask."""
+
+    paths: list[str] | None
+    roots: list[str] | None
+    kinds: list[str] | None
+
+
 def events(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[PATH|ID]", help="Only what happens there or below.", show_default=False)
+    ] = None,
     since: Annotated[
         int | None, typer.Option(metavar="SEQ", min=0, help="Only what came after this one.  [default: all in the log]")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens from now on.")] = False,
+    root: Annotated[
+        list[str] | None, typer.Option("--root", metavar="ROOT", help="Only what happens on this root; repeatable.")
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only events of this kind; repeatable.")
+    ] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -30,32 +47,35 @@ def events(
 
     Exit status 1 when events after --since are no longer in the log.
     """
-    with connect(socket) as client:
-        for event in _followed(client, since) if follow else _logged(client, since):
+    client, place = find(what, socket) if what is not None else (connect(socket), {})
+    with client:
+        path = client.call("files.get", place)["path"] if "id" in place else place.get("path")
+        wanted = Wanted(paths=None if path is None else [path], roots=root or None, kinds=kind or None)
+        for event in _followed(client, since, wanted) if follow else _logged(client, since, wanted):
             if json:
                 print_json_line(event, flush=follow)
             else:
                 print(_line(event), flush=follow)
 
 
-def _followed(client: Client, since: int | None) -> Iterator[dict[str, Any]]:
+def _followed(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:
     if since is None:
         since = client.call("events.list", {"limit": 0})["first_seq"] - 1
-    return client.events(since)
+    return client.events(since, **wanted)
 
 
-def _logged(client: Client, since: int | None) -> Iterator[dict[str, Any]]:
+def _logged(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:
     """The log as it is now: what happens meanwhile is left to the next call."""
     last = None
     while True:
-        page = client.call("events.list", {"since": since, "limit": PAGE})
+        page = client.call("events.list", {"since": since, "limit": PAGE, **wanted})
         last = page["last_seq"] if last is None else last
         for event in page["events"]:
             if event["seq"] <= last:
                 yield event
-        if not page["events"] or page["events"][-1]["seq"] >= last:
+        if page["position"] >= last:
             return
-        since = page["events"][-1]["seq"]
+        since = page["position"]
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -95,8 +95,19 @@ class Client:
             elif "error" in message:
                 raise ControlError(**message["error"])
 
-    def events(self, since: int | None = None, epoch: int | None = None) -> Iterator[dict[str, Any]]:
+    def events(
+        self,
+        since: int | None = None,
+        epoch: int | None = None,
+        *,
+        paths: list[str] | None = None,
+        roots: list[str] | None = None,
+        kinds: list[str] | None = None,
+    ) -> Iterator[dict[str, Any]]:
         """Every event after `since`, for ever; without it, those from now on.
+
+        Args:
+            paths, roots, kinds: only events of these; None for all.
 
         Each is the broadcast's data with its operation, seq and epoch.
 
@@ -104,7 +115,8 @@ class Client:
             StreamLost: events are missing.
             NoDaemon: the daemon went away; go on with the last seq and epoch once it is back.
         """
-        self.call("events.listen", {"since": since, "epoch": epoch})
+        wanted = {"paths": paths, "roots": roots, "kinds": kinds}
+        self.call("events.listen", {"since": since, "epoch": epoch, **wanted})
         while True:
             message = self._receive(None)
             if "stopped" in message:

@@ -16,17 +16,21 @@ A cursor survives when the event it names is still there under the same epoch, o
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import trio
 from msgspec import Meta
 
-from fusestore.control.methods import Arguments, Call, Method
-from fusestore.control.protocol import encode_broadcast, encode_progress_of_move, encode_stopped
+from fusestore.control.files import one_of
+from fusestore.control.filters import Filter
+from fusestore.control.methods import Arguments, Call, Method, names
+from fusestore.control.protocol import encode_progress_of_move, encode_stopped
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
+    from fusestore.control.lines import Lines
     from fusestore.control.methods import Queries
     from fusestore.control.outbox import Outbox
 
@@ -38,14 +42,22 @@ COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth
 Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
-class Since(Arguments, forbid_unknown_fields=True):
+class Wanted(Arguments, forbid_unknown_fields=True):
+    """What events shall be about; null does not ask, and an empty list is met by none."""
+
+    paths: list[str] | None = None
+    roots: list[str] | None = None
+    kinds: list[str] | None = None
+
+
+class Since(Wanted, forbid_unknown_fields=True):
     """Events after `since`; without it, from the oldest on."""
 
     since: Seq | None = None
     limit: Annotated[int, Meta(ge=0, le=LIST_MAX)] = 1000
 
 
-class Cursor(Arguments, forbid_unknown_fields=True):
+class Cursor(Wanted, forbid_unknown_fields=True):
     """The last event the watcher has seen; without `since`, only what comes from now on.
 
     With `progress`, how far moves are, too.
@@ -77,11 +89,14 @@ def _cut_off(queries: Queries, since: int) -> str:
 class Feed:
     """The subscription of one connection; there is at most one."""
 
-    def __init__(self, queries: Queries, outbox: Outbox, nursery: trio.Nursery) -> None:
+    def __init__(self, queries: Queries, lines: Lines, outbox: Outbox, nursery: trio.Nursery) -> None:
         self._queries = queries
+        self._lines = lines
         self._outbox = outbox
         self._nursery = nursery
         self._scope: trio.CancelScope | None = None
+        self._position = 0  # all up to this event is on its way to the peer, as far as it wants it
+        self._moved = trio.Event()
 
     @property
     def is_active(self) -> bool:
@@ -92,13 +107,15 @@ class Feed:
         scope, self._scope = self._scope, None
         if scope is not None:
             scope.cancel()
+            self._tell_waiting()
         return scope is not None
 
-    def start(self, since: int, reason: str, *, progress: bool = False) -> None:
+    def start(self, since: int, reason: str, wanted: Filter, *, progress: bool = False) -> None:
         """Feed the events after `since`; with a `reason` why they are missing, say that and no more."""
         self.stop()
         self._scope = trio.CancelScope()
-        self._nursery.start_soon(self._follow, since, reason, self._scope)
+        self._position = since
+        self._nursery.start_soon(self._follow, since, reason, wanted, self._scope)
         if progress and not reason:
             self._nursery.start_soon(self._tell_progress, self._scope)
 
@@ -114,18 +131,52 @@ class Feed:
             said = {number: counts for number, counts in said.items() if number in now}
             await trio.sleep(PROGRESS_S)
 
-    async def _follow(self, since: int, reason: str, scope: trio.CancelScope) -> None:
+    async def passed(self, seq: int) -> None:
+        """Return once the subscription, if there is one, is past this event."""
+        while self._scope is not None and self._position < seq:
+            await self._moved.wait()
+
+    async def _follow(self, since: int, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
         with scope:
             while not reason:
-                events = self._queries.events(since, BATCH)
-                if events:
-                    await self._outbox.put(b"".join(map(encode_broadcast, events)))
-                    since = events[-1]["seq"]
-                else:
+                lines = self._lines.after(since, BATCH)
+                if lines:
+                    since = lines[-1].seq
+                    passing = b"".join(line.encoded for line in lines if wanted.passes(line.event))
+                    if passing:
+                        await self._outbox.put(passing)
+                    if self._scope is scope:
+                        self._position = since
+                        self._tell_waiting()
+                await trio.lowlevel.checkpoint()  # also from a log of which nothing is wanted
+                if not lines:
                     await self._queries.changed(since)
                 reason = _cut_off(self._queries, since)
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None
+            self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
+        moved, self._moved = self._moved, trio.Event()
+        moved.set()
+
+
+def _chosen(call: Call, wanted: Wanted) -> Filter:
+    """The filter that a request asks for.
+
+    Raises:
+        ControlError: a path stands for no name, or there is no such root.
+    """
+    if wanted.roots:
+        known = [root["name"] for root in call.queries.status()["roots"]]
+        for root in wanted.roots:
+            if root not in known:
+                raise ControlError("not_found", f"there is no root {root!r}", names(known), errno=errno.ENOENT)
+    return Filter(
+        paths=tuple(one_of(path, None) or "" for path in wanted.paths) if wanted.paths is not None else None,
+        roots=frozenset(wanted.roots) if wanted.roots is not None else None,
+        kinds=frozenset(wanted.kinds) if wanted.kinds is not None else None,
+    )
 
 
 def _ends(queries: Queries) -> dict[str, Any]:
@@ -134,19 +185,24 @@ def _ends(queries: Queries) -> dict[str, Any]:
 
 def list_events(call: Call, wanted: Since) -> dict[str, Any]:
     """A page of the log, oldest first, with the log's ends."""
+    chosen = _chosen(call, wanted)
     since = call.queries.first_seq - 1 if wanted.since is None else wanted.since
     if reason := why_lost(call.queries, since):
         hint = f"read on from {call.queries.first_seq - 1}, or leave `since` out"
         raise ControlError("lost", f"events after {since} are missing: {reason}", hint)
-    return {"events": call.queries.events(since, wanted.limit) if wanted.limit else [], **_ends(call.queries)}
+    events = call.queries.events(since, wanted.limit) if wanted.limit else []
+    position = events[-1]["seq"] if events else since
+    passing = [event for event in events if chosen.passes(event)]
+    return {"events": passing, "position": position, **_ends(call.queries)}
 
 
 def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
-    """Broadcast every event after `since`, each once: first those in the log, then each as it happens."""
+    """Broadcast every event after `since` that is wanted, each once: those in the log, then each as it happens."""
+    chosen = _chosen(call, cursor)
     since = call.queries.last_seq if cursor.since is None else cursor.since
     call.feed.stop()
     reason = why_lost(call.queries, since, cursor.epoch)
-    call.then = partial(call.feed.start, since, reason, progress=cursor.progress)
+    call.then = partial(call.feed.start, since, reason, chosen, progress=cursor.progress)
     return _ends(call.queries)
 
 
@@ -155,8 +211,16 @@ def unlisten(call: Call, _: Arguments) -> dict[str, bool]:
     return {"listening": call.feed.stop()}
 
 
+async def fence(call: Call, _: Arguments) -> dict[str, int]:
+    """The event that covers every call that had returned by now; its broadcasts come before this reply."""
+    seq, epoch = call.queries.last_seq, call.queries.epoch
+    await call.feed.passed(seq)
+    return {"seq": seq, "epoch": epoch}
+
+
 METHODS: Final = {
     "list": Method(list_events, Since),
     "listen": Method(listen, Cursor),
     "unlisten": Method(unlisten),
+    "fence": Method(fence),
 }

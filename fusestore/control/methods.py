@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -143,10 +143,10 @@ def lookup(table: Table, request: Request, role: Role) -> Method:
     """
     methods = table.get(request.collection)
     if methods is None:
-        raise ControlError("unknown_collection", f"there is no collection {request.collection!r}", _names(table))
+        raise ControlError("unknown_collection", f"there is no collection {request.collection!r}", names(table))
     method = methods.get(request.method)
     if method is None:
-        raise ControlError("unknown_method", f"{request.collection} has no method {request.method!r}", _names(methods))
+        raise ControlError("unknown_method", f"{request.collection} has no method {request.method!r}", names(methods))
     if role < method.role:
         raise ControlError(
             "permission",
@@ -158,7 +158,8 @@ def lookup(table: Table, request: Request, role: Role) -> Method:
     return method
 
 
-def _names(known: Mapping[str, object]) -> str:
+def names(known: Iterable[str]) -> str:
+    """A hint: what there is."""
     return "there are: " + ", ".join(known)
 
 

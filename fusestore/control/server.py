@@ -15,6 +15,7 @@ import trio
 
 from fusestore.control.address import listen
 from fusestore.control.connection import Connection
+from fusestore.control.lines import Lines
 from fusestore.control.protocol import encode_error
 from fusestore.errors import ControlError, StoreError
 from fusestore.model import Owner
@@ -33,8 +34,9 @@ _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 class Connections:
     """Everybody who is connected now."""
 
-    def __init__(self) -> None:
+    def __init__(self, queries: Queries) -> None:
         self.present: set[Connection] = set()
+        self.lines = Lines(queries)
 
     @property
     def watchers(self) -> int:
@@ -58,7 +60,7 @@ async def serve(
     except OSError as error:
         raise StoreError(f"the control socket cannot be made: {error}") from None
     ours = os.stat(path)
-    connections = Connections()
+    connections = Connections(queries)
 
     async def welcome(stream: trio.SocketStream) -> None:
         await _welcome(stream, queries, connections)

@@ -121,6 +121,27 @@ def test_events_follow_prints_each_change_as_it_happens(own: Mounted, tmp_path: 
     assert printed[: len(logged)] == logged
 
 
+def test_who_watches_a_directory_hears_of_it_and_of_what_happens_to_all_above(own: Mounted) -> None:
+    top = own.resources / "main" / "top"
+    (top / "d").mkdir(parents=True)
+    (top / "beside").write_bytes(b"x")
+    with Line(own.socket) as line:
+        assert line.call("events", "listen", paths=["resources/main/top/d"])["success"]
+        (top / "beside").unlink()
+        (top / "d" / "new").write_bytes(b"new")
+        os.rename(top, own.resources / "main" / "elsewhere")
+        (own.uploads / "u").write_bytes(b"u")
+        line.send(b'{"tid": 9, "collectionName": "events", "methodName": "fence"}\n')
+        heard = []
+        while (message := line.receive()) is not None and message.get("tid") != 9:
+            heard.append((message["data"]["kind"], message["data"]["path"]))
+    assert heard[0] == ("created", "resources/main/top/d/new")
+    assert heard[-1] == ("renamed", "resources/main/elsewhere")
+    assert {path for _, path in heard[:-1]} == {"resources/main/top/d/new"}
+    said = own.cli("events", own.resources / "main" / "elsewhere", "--kind", "renamed").out.splitlines()
+    assert len(said) == 1
+
+
 def test_reading_emits_nothing(own: Mounted) -> None:
     (own.uploads / "f").write_bytes(b"x")
     before = settled(own)

@@ -126,6 +126,11 @@ async def test_events_prints_the_log_a_line_each_across_pages(commands: Commands
     lines = (await commands.run("events", "--since", "10", "--json")).splitlines()
     assert [json.loads(line)["seq"] for line in lines] == list(range(11, 2501))
     assert len((await commands.run("events")).splitlines()) == 2500
+    lines = (await commands.run("events", "--kind", "created", "--json")).splitlines()
+    assert len(lines) == 2500
+    assert await commands.run("events", "--kind", "renamed") == ""
+    assert await commands.run("events", "--root", "main") == ""
+    assert "there is no root 'nowhere'; there are: main" in await commands.run("events", "--root", "nowhere", code=1)
     commands.queries.cut(2000)
     assert "are missing" in await commands.run("events", "--since", "10", code=1)
     assert len((await commands.run("events")).splitlines()) == 501

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -278,6 +279,70 @@ async def test_a_listener_without_since_gets_only_what_comes(world: World) -> No
         await peer.ask("events.listen")
         world.queries.happen(2)
         assert await peer.seqs(2) == [11, 12]
+
+
+async def test_a_listener_gets_what_it_asks_for_and_others_get_all(world: World) -> None:
+    async with world.peer() as some, world.peer() as everything, world.peer() as none:
+        await some.ask("events.listen", since=0, paths=["/uploads/3", "uploads/700/"], kinds=["created"])
+        await none.ask("events.listen", since=0, kinds=[])
+        await everything.ask("events.listen", since=0)
+        world.queries.happen(1000)
+        assert await some.seqs(2) == [3, 700]
+        assert await everything.seqs(1000) == list(range(1, 1001))
+        assert (await none.ask("events.fence"))["data"] == {"seq": 1000, "epoch": 1}
+        reply = await some.ask("events.list", since=0, limit=500, paths=["uploads/3"])
+        assert ([each["seq"] for each in reply["data"]["events"]], reply["data"]["position"]) == ([3], 500)
+        await some.ask("events.unlisten")
+        error = (await some.ask("events.listen", roots=["nowhere"]))["error"]
+        assert (error["code"], error["errno"]) == ("not_found", errno.ENOENT)
+        assert (await some.ask("events.listen", paths=["\ud800"]))["error"]["code"] == "bad_data"
+
+
+async def test_a_fence_comes_after_the_events_that_it_covers(world: World) -> None:
+    async with world.peer() as peer:
+        assert (await peer.ask("events.fence"))["data"] == {"seq": 0, "epoch": 1}
+        world.queries.happen(2000)
+        await peer.ask("events.listen", since=0)
+        await peer.send({"tid": 7, "collectionName": "events", "methodName": "fence"})
+        world.queries.happen(1)
+        assert await peer.seqs(2000) == list(range(1, 2001))
+        message, last = await peer.receive(), 2000
+        if message is not None and "seq" in message:
+            message, last = await peer.receive(), 2001
+        assert message in [
+            {"tid": 7, "success": True, "data": {"seq": covered, "epoch": 1}} for covered in range(2000, last + 1)
+        ]
+
+
+async def test_a_fence_does_not_wait_for_a_stream_that_has_ended(world: World) -> None:
+    world.queries.happen(10)
+    world.queries.cut(5)
+    async with world.peer() as peer:
+        await peer.ask("events.listen", since=1)
+        stopped = await peer.receive()
+        assert stopped is not None
+        assert stopped["stopped"]["lost"]
+        assert (await peer.ask("events.fence"))["data"]["seq"] == 10
+
+
+async def test_each_event_is_read_once_for_all_who_listen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    events = world.queries.events
+
+    def count(since: int, limit: int) -> list[dict[str, Any]]:
+        asked.append(since)
+        return events(since, limit)
+
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(world.peer()) for _ in range(20)]
+        for peer in peers:
+            await peer.ask("events.listen")
+        monkeypatch.setattr(world.queries, "events", count)
+        for number in range(1, 6):
+            world.queries.happen()
+            for peer in peers:
+                assert await peer.seqs(1) == [number]
+        assert sum(since < 5 for since in asked) <= 5
 
 
 async def test_unlisten_ends_the_stream_and_says_whether_there_was_one(world: World) -> None:

@@ -1,0 +1,46 @@
+"""What a watcher wants to hear of: some paths, roots or kinds of events.
+
+An event concerns a path when it is about the object there or below it, before or after. A rename or removal of a
+directory above is one event for all that lies below, so it concerns the path, too, as does what happens to its root.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+OF_ALL_BELOW: Final = ("move", "remove")  # operations
+OF_A_ROOT: Final = ("root-", "drain-")  # beginnings of kinds
+ALWAYS: Final = "epoch"  # a kind: what was seen before may not have survived
+
+
+class Filter(NamedTuple):
+    """None does not ask; an empty one is met by nothing."""
+
+    paths: tuple[str, ...] | None = None
+    roots: frozenset[str] | None = None
+    kinds: frozenset[str] | None = None
+
+    def passes(self, event: Mapping[str, Any]) -> bool:
+        """Whether a watcher with this filter gets an event."""
+        if event["kind"] == ALWAYS:
+            return True
+        if self.kinds is not None and event["kind"] not in self.kinds:
+            return False
+        if self.roots is not None and self.roots.isdisjoint((event["root"], event["old_root"])):
+            return False
+        return self.paths is None or any(_concerns(event, path) for path in self.paths)
+
+
+def _concerns(event: Mapping[str, Any], path: str) -> bool:
+    sees_above = event["operation"] in OF_ALL_BELOW or event["kind"].startswith(OF_A_ROOT)
+    for changed in (event["path"], event["old_path"]):
+        if changed and (_is_within(changed, path) or (sees_above and _is_within(path, changed))):
+            return True
+    return False
+
+
+def _is_within(path: str, top: str) -> bool:
+    return not top or path == top or (path.startswith(top) and path[len(top)] == "/")

@@ -1,0 +1,51 @@
+"""The event log as lines to send: each event is read and encoded once, however many watchers get it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from fusestore.control.protocol import encode_broadcast
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fusestore.control.methods import Queries
+
+KEPT: Final = 1024  # of the newest; whoever is further behind reads the log by itself
+
+
+class Line(NamedTuple):
+    """One event, and what is sent of it."""
+
+    seq: int
+    event: Mapping[str, Any]
+    encoded: bytes
+
+
+class Lines:
+    """What watchers are fed from; one for all of them."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._kept: dict[int, Line] = {}  # in the order of `seq`
+        self._epoch = queries.epoch
+
+    def after(self, seq: int, limit: int) -> list[Line]:
+        """The events after `seq`, in order; at most `limit`, and perhaps fewer than there are, but not none."""
+        if self._epoch != self._queries.epoch:  # what was kept may not have survived
+            self._epoch = self._queries.epoch
+            self._kept.clear()
+        lines: list[Line] = []
+        while len(lines) < limit and (kept := self._kept.get(seq + 1)) is not None:
+            lines.append(kept)
+            seq += 1
+        return lines if lines or seq >= self._queries.last_seq else self._read(seq, limit)
+
+    def _read(self, seq: int, limit: int) -> list[Line]:
+        events = self._queries.events(seq, limit)
+        lines = [Line(event["seq"], event, encode_broadcast(event)) for event in events]
+        if lines and lines[-1].seq + KEPT > self._queries.last_seq:
+            self._kept.update((line.seq, line) for line in lines)
+            for old in list(self._kept)[: max(0, len(self._kept) - KEPT)]:
+                del self._kept[old]
+        return lines
