@@ -48,6 +48,9 @@ class Mount(_Section, frozen=True):
     prefer: Annotated[tuple[str, ...], Meta(description='names of roots, such as ["fast", "big"]')] = ()
 
 
+_Names = Annotated[tuple[str, ...], Meta(description='names of users, or of groups as in ["alice", "@lab"]')]
+
+
 class Control(_Section, frozen=True):
     """[control]: the socket."""
 
@@ -55,6 +58,15 @@ class Control(_Section, frozen=True):
     socket: Annotated[str, Meta(pattern=r"^[^\x00]+$", description="a path, absolute or below the store")] = (
         "control.sock"
     )
+    group: Annotated[str, Meta(description='the name of a group, such as "lab", or ""')] = ""
+    readers: _Names = ()
+    operators: _Names = ()
+    admins: _Names = ()
+
+    @property
+    def mode_bits(self) -> int:
+        """The socket's permission bits."""
+        return int(self.mode, 8)
 
 
 class Hash(_Section, frozen=True):
@@ -141,11 +153,6 @@ class Config(Struct, frozen=True):
         """Where the control socket is."""
         return self.store / self.control.socket
 
-    @property
-    def socket_mode(self) -> int:
-        """The control socket's permission bits."""
-        return int(self.control.mode, 8)
-
 
 _SECTIONS: Final[dict[str, type[_Section]]] = {
     "mount": Mount,
@@ -167,7 +174,12 @@ _DEFAULT_TOML: Final = """\
 # prefer = []                # roots whose copies of a file are read rather than others, the first before the next
 
 # [control]
-# mode = "0600"              # who may use control.sock
+# socket = "control.sock"    # where the control socket is
+# mode = "0600"              # who may connect to it: "0660" also those of its group
+# group = ""                 # whose group it is
+# readers = []               # users, and groups as in ["alice", "@lab"], who may see everything
+# operators = []             # and have things done with everybody's files
+# admins = []                # and end the daemon
 
 # [hash]
 # algorithm = "blake3"       # or "sha256"

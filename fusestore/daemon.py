@@ -199,7 +199,7 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests)
     jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(server.serve, mode=store.config.socket_mode), store.socket_path, queries)
+        await nursery.start(partial(server.serve, control=store.config.control), store.socket_path, queries)
         for job in jobs:
             nursery.start_soon(keep_up, job)
         nursery.start_soon(_stop_on_signal, session)

@@ -52,8 +52,11 @@ def connect(path: Path, timeout_s: float | None) -> socket.socket:
     return connection
 
 
-def listen(path: Path, mode: int, backlog: int) -> socket.socket:
+def listen(path: Path, mode: int, group: int, backlog: int) -> socket.socket:
     """A socket that listens at `path` with the permission bits `mode`; one left behind by a dead daemon is replaced.
+
+    Args:
+        group: whose it is; -1 for our own.
 
     Nobody can connect before the mode is set, because nothing listens until then.
 
@@ -71,6 +74,7 @@ def listen(path: Path, mode: int, backlog: int) -> socket.socket:
                     raise
                 os.unlink(path)
                 listener.bind(address)
+            os.chown(address, -1, group)
             os.chmod(address, mode)
         listener.listen(backlog)
     except BaseException:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from fusestore.control.events import Feed
-from fusestore.control.methods import Call, answer, lookup, role_of
+from fusestore.control.methods import Call, answer, lookup
 from fusestore.control.outbox import Outbox
 from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
-    from fusestore.control.methods import Method, Queries, Report
+    from fusestore.control.methods import Method, Queries, Report, Role
     from fusestore.control.protocol import Request, Tid
     from fusestore.control.server import Connections
     from fusestore.model import Owner
@@ -39,10 +39,12 @@ FLUSH_S: Final = 1.0
 class Connection:
     """One accepted peer."""
 
-    def __init__(self, stream: trio.SocketStream, peer: Owner, queries: Queries, connections: Connections) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, peer: Owner, role: Role, queries: Queries, connections: Connections
+    ) -> None:
         self._stream = stream
         self._peer = peer
-        self._role = role_of(peer.uid)
+        self._role = role
         self._queries = queries
         self._connections = connections
         self._outbox = Outbox(stream)

@@ -92,11 +92,6 @@ class Role(IntEnum):
     ADMIN = 3
 
 
-def role_of(uid: int) -> Role:
-    """The role of a peer: who runs the daemon and root are its admins, others may only say hello."""
-    return Role.ADMIN if uid in (0, os.geteuid()) else Role.ANYONE
-
-
 class Arguments(msgspec.Struct, forbid_unknown_fields=True):
     """The `data` of a request; a method without arguments takes this one."""
 
@@ -152,7 +147,7 @@ def lookup(table: Table, request: Request, role: Role) -> Method:
             "permission",
             f"{request.collection}.{request.method} needs the role {method.role.name.lower()}, "
             f"this connection has {role.name.lower()}",
-            "connect as the user who runs the daemon, or as root",
+            "connect as the user who runs the daemon, as root, or as somebody who has that role in [control]",
             errno=errno.EPERM,
         )
     return method

@@ -17,12 +17,14 @@ from fusestore.control.address import listen
 from fusestore.control.connection import Connection
 from fusestore.control.lines import Lines
 from fusestore.control.protocol import encode_error
+from fusestore.control.roles import Roles, group_id, groups_of
 from fusestore.errors import ControlError, StoreError
 from fusestore.model import Owner
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fusestore.config import Control
     from fusestore.control.methods import Queries
 
 log = structlog.get_logger()
@@ -47,23 +49,26 @@ async def serve(
     path: Path,
     queries: Queries,
     *,
-    mode: int = 0o600,
+    control: Control,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> Never:
     """Serve the control socket at `path` until cancelled, then remove it; started once clients can connect.
 
     Raises:
+        UsageError: the config names a user or group that is not there.
         StoreError: something else is at `path`, or another daemon answers there.
     """
+    roles = Roles(control)
+    group = group_id(control.group, "group") if control.group else -1
     try:
-        listener = listen(path, mode, CONNECTIONS_MAX)
+        listener = listen(path, control.mode_bits, group, CONNECTIONS_MAX)
     except OSError as error:
         raise StoreError(f"the control socket cannot be made: {error}") from None
     ours = os.stat(path)
     connections = Connections(queries)
 
     async def welcome(stream: trio.SocketStream) -> None:
-        await _welcome(stream, queries, connections)
+        await _welcome(stream, roles, queries, connections)
 
     task_status.started()
     try:
@@ -72,7 +77,7 @@ async def serve(
         _remove(path, ours)
 
 
-async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Connections) -> None:
+async def _welcome(stream: trio.SocketStream, roles: Roles, queries: Queries, connections: Connections) -> None:
     try:
         pid, uid, gid = _UCRED.unpack(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if len(connections.present) >= CONNECTIONS_MAX:
@@ -80,7 +85,9 @@ async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Con
             with trio.move_on_after(1):
                 await stream.send_all(encode_error(None, error))
             return
-        connection = Connection(stream, Owner(uid=uid, gid=gid, pid=pid), queries, connections)
+        peer = Owner(uid=uid, gid=gid, pid=pid)
+        role = roles.of(peer, groups_of(stream.socket))
+        connection = Connection(stream, peer, role, queries, connections)
         connections.present.add(connection)
         try:
             await connection.run()

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
+from fusestore.config import Control
 from fusestore.control.server import serve
 from tests.service.fake_queries import ID, FakeQueries
 
@@ -51,7 +53,7 @@ class Commands:
 @pytest.fixture
 async def commands(tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> Commands:
     commands = Commands(tmp_path_factory.mktemp("c") / "control.sock")
-    await nursery.start(serve, commands.path, commands.queries)
+    await nursery.start(partial(serve, control=Control()), commands.path, commands.queries)
     return commands
 
 

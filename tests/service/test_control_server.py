@@ -13,18 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
 
-from fusestore.control import address, connection, methods
+from fusestore.config import Control
+from fusestore.control import address, connection
 from fusestore.control.address import listen
 from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
 from fusestore.control.methods import Role
 from fusestore.control.server import serve
 from fusestore.control.table import COLLECTIONS
-from fusestore.errors import ControlError, NoDaemon, StoreError
+from fusestore.errors import ControlError, NoDaemon, StoreError, UsageError
 from tests.service.fake_queries import ID, FakeQueries
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ class World:
 @pytest.fixture
 async def world(short_path: Path, nursery: trio.Nursery) -> World:
     world = World(short_path / "control.sock", nursery)
-    await nursery.start(serve, world.path, world.queries)
+    await nursery.start(partial(serve, control=Control()), world.path, world.queries)
     return world
 
 
@@ -234,23 +236,6 @@ async def test_long_requests_end_with_their_connection(world: World) -> None:
         await peer.receive()
         assert world.queries.running == 1
     await until(lambda: world.queries.running == 0)
-
-
-async def test_who_is_neither_owner_nor_root_may_say_hello_and_nothing_more(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connection, "role_of", lambda uid: Role.ANYONE)
-    async with world.peer() as peer:
-        assert (await peer.ask("dispatcher.hello"))["data"]["role"] == "anyone"
-        for method in ("files.get", "events.listen", "dispatcher.status", "dispatcher.shutdown", "files.verify"):
-            reply = await peer.ask(method)
-            assert reply["error"]["code"] == "permission"
-        assert not world.queries.was_shut_down.is_set()
-
-
-def test_the_owner_of_the_daemon_and_root_are_admins() -> None:
-    assert methods.role_of(0) is methods.role_of(os.geteuid()) is Role.ADMIN
-    assert methods.role_of(os.geteuid() + 4711) is Role.ANYONE
 
 
 async def test_shutdown_answers_before_it_happens(world: World) -> None:
@@ -493,7 +478,7 @@ async def test_a_connection_that_breaks_off_anywhere_harms_nobody(world: World) 
 async def test_the_socket_has_its_mode_and_is_removed_at_the_end(short_path: Path) -> None:
     path = short_path / "c.sock"
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve, path, FakeQueries())
+        await nursery.start(partial(serve, control=Control()), path, FakeQueries())
         assert path.stat().st_mode & 0o777 == 0o600
         nursery.cancel_scope.cancel()
     assert not path.exists()
@@ -506,13 +491,13 @@ async def test_a_socket_that_a_dead_daemon_left_is_replaced_and_anything_else_is
     left = socket.socket(socket.AF_UNIX)
     left.bind(str(path))
     left.close()
-    await nursery.start(serve, path, FakeQueries())
+    await nursery.start(partial(serve, control=Control()), path, FakeQueries())
     with pytest.raises(StoreError, match="a daemon answers"):
-        await serve(path, FakeQueries())
+        await serve(path, FakeQueries(), control=Control())
     assert (await trio.to_thread.run_sync(call, path, "dispatcher.ping")) == "pong"
     (short_path / "file").write_text("mine")
     with pytest.raises(StoreError, match="not a socket"):
-        await serve(short_path / "file", FakeQueries())
+        await serve(short_path / "file", FakeQueries(), control=Control())
     assert (short_path / "file").read_text() == "mine"
 
 
@@ -521,10 +506,10 @@ async def test_a_path_longer_than_an_address_works_for_server_and_client(tmp_pat
     directory.mkdir(parents=True)
     path = directory / "control.sock"
     assert len(os.fsencode(path)) > address.PATH_MAX
-    await nursery.start(serve, path, FakeQueries())
+    await nursery.start(partial(serve, control=Control()), path, FakeQueries())
     assert (await trio.to_thread.run_sync(call, path, "dispatcher.ping")) == "pong"
     with pytest.raises(StoreError):
-        await serve(path, FakeQueries())
+        await serve(path, FakeQueries(), control=Control())
 
 
 def call(path: Path, method: str, data: Any = None) -> Any:
@@ -578,7 +563,7 @@ async def test_the_client_follows_events_and_learns_that_they_are_lost_or_the_da
         assert caught.value.snapshot_seq == 5
 
     async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
-        await nursery.start(serve, short_path / "c", queries)
+        await nursery.start(partial(serve, control=Control()), short_path / "c", queries)
         await trio.to_thread.run_sync(lost)
         outer.start_soon(trio.to_thread.run_sync, follow)
 
@@ -591,7 +576,7 @@ def test_the_client_says_that_no_daemon_answers(short_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_the_client_says_that_the_user_may_not_use_the_socket(short_path: Path) -> None:
     os.chmod(short_path, 0o755)
-    listener = listen(short_path / "c", 0o600, 1)
+    listener = listen(short_path / "c", 0o600, -1, 1)
     os.seteuid(65534)
     try:
         with pytest.raises(NoDaemon, match=r"this user may not use .*control\.mode") as caught:
@@ -602,20 +587,65 @@ def test_the_client_says_that_the_user_may_not_use_the_socket(short_path: Path) 
     assert "mounted" not in str(caught.value)
 
 
+ROLES = [
+    ({}, Role.ANYONE),
+    ({"readers": ("65534",)}, Role.READER),
+    ({"readers": ("nobody",), "operators": ("@4711",)}, Role.OPERATOR),
+    ({"readers": ("@65534",)}, Role.READER),
+    ({"admins": ("@4712", "@12", "root"), "readers": ("@4711",)}, Role.READER),
+    ({"admins": ("nobody",), "readers": ("nobody",)}, Role.ADMIN),
+]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-async def test_another_user_is_told_apart_by_the_kernel(tmp_path: Path, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize(("lists", "role"), ROLES)
+async def test_a_peer_has_the_highest_role_of_its_user_and_groups(
+    nursery: trio.Nursery, lists: dict[str, tuple[str, ...]], role: Role
+) -> None:
     path = Path("/tmp") / f"fusestore-test-{os.getpid()}.sock"
-    await nursery.start(partial(serve, path, FakeQueries(), mode=0o666))
-    command = [sys.executable, "-I", "-c", HELLO_AS_NOBODY, str(path)]
-    done = await trio.run_process(command, capture_stdout=True)
-    assert json.loads(done.stdout)["data"]["role"] == "anyone"
+    await nursery.start(
+        partial(serve, control=msgspec.convert({"mode": "0666", **lists}, Control)), path, FakeQueries()
+    )
+    done = await trio.run_process([sys.executable, "-I", "-c", AS_NOBODY, str(path)], capture_stdout=True)
+    hello, *replies = [json.loads(line) for line in done.stdout.splitlines()]
+    assert hello["data"]["role"] == role.name.lower()
+    allowed = {needed.name.lower(): reply["success"] for needed, reply in zip(CALLS, replies, strict=True)}
+    assert allowed == {needed.name.lower(): needed <= role for needed in CALLS}
+    assert {reply["error"]["code"] for reply in replies if not reply["success"]} <= {"permission"}
 
 
-HELLO_AS_NOBODY = """
-import os, socket, sys
-os.setgid(65534); os.setuid(65534)
+CALLS = {Role.READER: "dispatcher.status", Role.OPERATOR: "scrub.stop", Role.ADMIN: "dispatcher.shutdown"}
+AS_NOBODY = f"""
+import json, os, socket, sys
+os.setgroups([4711, 4713]); os.setgid(65534); os.setuid(65534)
 peer = socket.socket(socket.AF_UNIX)
 peer.connect(sys.argv[1])
-peer.sendall(b'{"tid": 1, "collectionName": "dispatcher", "methodName": "hello"}\\n')
-print(peer.recv(65536).decode())
+for method in {["dispatcher.hello", *CALLS.values()]}:
+    collection, _, name = method.partition(".")
+    peer.sendall(json.dumps({{"tid": 1, "collectionName": collection, "methodName": name}}).encode() + b"\\n")
+    print(peer.makefile().readline(), end="")
 """
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+async def test_the_socket_is_of_the_group_that_the_config_names(short_path: Path, nursery: trio.Nursery) -> None:
+    control = Control(mode="0660", group="4711")
+    await nursery.start(partial(serve, control=control), short_path / "c", FakeQueries())
+    seen = (short_path / "c").stat()
+    assert (seen.st_gid, seen.st_mode & 0o777) == (4711, 0o660)
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"group": "no-such"}, r"control\.group: there is no group 'no-such'"),
+        ({"admins": ("@no-such",)}, r"control\.admins: there is no group 'no-such'"),
+        ({"readers": ("no-such",)}, r"control\.readers: there is no user 'no-such' .* a group is written @no-such"),
+    ],
+)
+async def test_a_name_that_nobody_has_is_refused_at_the_start(
+    short_path: Path, settings: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        await serve(short_path / "c", FakeQueries(), control=Control(**settings))
+    assert not (short_path / "c").exists()

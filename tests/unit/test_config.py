@@ -48,7 +48,7 @@ def test_a_new_store_has_the_defaults_and_one_root(store: Path) -> None:
         config.RootConfig("downloads", store / "downloads", Outside.NONE),
     )
     assert (found.mount.allow_other, found.mount.writeback) == (False, False)
-    assert (found.socket, found.socket_mode) == (store / "control.sock", 0o600)
+    assert (found.socket, found.control.mode_bits) == (store / "control.sock", 0o600)
     assert (found.hash.algorithm, found.events.keep, found.moves.workers) == ("blake3", 1_000_000, 8)
     assert found.moves.per_pair == 2
     assert found.index.commit_s == 1.0
@@ -81,7 +81,7 @@ def test_every_key_can_be_set(store: Path) -> None:
     )
     found = config.load(store)
     assert found.roots == (config.RootConfig("hot", Path("/mnt/hot"), Outside.NONE, read_only=True),)
-    assert (found.socket, found.socket_mode) == (Path("/run/fusestore.sock"), 0o660)
+    assert (found.socket, found.control.mode_bits) == (Path("/run/fusestore.sock"), 0o660)
     assert (found.index.map_bytes, found.index.commit_s) == (1 << 30, 2.0)
     assert (found.mount.allow_other, found.mount.writeback, found.hash.algorithm) == (True, True, "sha256")
 
