@@ -172,6 +172,8 @@ class Mover:
             turn = self._turns.pop(move.number)
             if turn.again is None:
                 turn.lane.leave(move.number)
+            else:  # it waits for a place yet, and is begun anew when it gets that
+                self._queued.add(move.number)
             self._come_back(move, self._held.pop(move.number, None))
             self._wake.set()
 

@@ -45,7 +45,8 @@ class Unsettled(NamedTuple):
     @property
     def is_doubted(self) -> bool:
         """Whether its disk has failed to take something since it was written, whatever the page cache shows."""
-        return self.passing is not None and self.passing.failures != self.driver.failed_syncs
+        known = self.passing
+        return known is not None and not known.synced and known.failures != self.driver.failed_syncs
 
 
 def take(store: Store, number: InodeNo) -> Unsettled | None:

@@ -30,6 +30,7 @@ class InPassing(NamedTuple):
     digest: bytes  # taken while it was written; b"" if it was not written in order
     size: int
     failures: int  # failed syncs of its root when the writing began
+    synced: bool  # its writer has had all of it made durable, before any of them
 
 
 class OpenFile:
@@ -42,6 +43,7 @@ class OpenFile:
         lost: its root went away; until it is found there again, `fd` leads nowhere.
         writing: a writing period is recorded in the index.
         failures: failed syncs of its root when the writing period began.
+        synced: nothing was written since its writer has had it made durable, and no sync had failed before.
         following: it is being copied.
         retired: earlier descriptors, which a thread may be using yet.
         under_way: changes of its bytes that go on in threads.
@@ -61,6 +63,7 @@ class OpenFile:
         "number",
         "replica",
         "retired",
+        "synced",
         "under_way",
         "writable",
         "writers",
@@ -78,6 +81,7 @@ class OpenFile:
         self.writing = False
         self.lost = False
         self.failures = driver.failed_syncs
+        self.synced = False
         self.following: Following | None = None
         self.under_way = 0
         self._users = 0
@@ -120,6 +124,8 @@ class OpenFile:
         """Go on with `fd`, the same object on the root that is back."""
         content.reconnect(self.fd, fd)
         self.lost = False
+        if self.synced:  # nothing of it can have gone with the disk
+            self.failures = self.driver.failed_syncs
 
     @contextmanager
     def using(self) -> Iterator[int]:

@@ -156,6 +156,7 @@ async def _write(store: Store, file: OpenFile, data: bytes, offset: int) -> int:
     file.reach()
     if not file.writing:
         begin(store, file)
+    file.synced = False
     hasher = file.hasher
     if hasher is not None:
         if offset == file.hashed_to:
@@ -241,6 +242,7 @@ def resize(store: Store, file: OpenFile, size: int) -> None:
     file.reach()
     if not file.writing:
         begin(store, file)
+    file.synced = False
     following = file.following
     if following is not None:
         following.look(file.fd)
@@ -303,6 +305,7 @@ async def _large_cut_before(
         if not file.writing:
             begin(store, file)
         file.hasher = None
+        file.synced = False
         if following is not None:
             following.look(file.fd)
         with _under_way(file, lambda copy: copy.note_cut(size)), file.using() as fd:
@@ -331,9 +334,14 @@ async def sync(store: Store, fh: int, *, data_only: bool) -> None:
             except OSError as error:
                 following.fail(error)
 
+    file.synced = not file.under_way  # as long as nobody writes meanwhile
     try:
         with file.using() as fd:
             await trio.to_thread.run_sync(durable, limiter=store.threads[file.driver.number])
+        file.synced = file.synced and file.failures == file.driver.failed_syncs
+    except BaseException:
+        file.synced = False
+        raise
     finally:
         if copy is not None:
             content.close(copy)
@@ -379,7 +387,7 @@ def release(store: Store, fh: int) -> None:
     if last_writer and file.writing:
         size = content.stat(file.fd).st_size if file.is_reachable else file.hashed_to
         digest = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b""
-        store.digests[number] = InPassing(digest, size, file.failures)
+        store.digests[number] = InPassing(digest, size, file.failures, file.synced)
         file.writing = False
         file.hasher = None
     # Who still knows it without a name, by an O_PATH descriptor, may open it again by its handle in /proc.

@@ -177,17 +177,22 @@ def test_a_file_whose_bytes_may_have_gone_with_the_disk_is_not_taken_for_complet
 ) -> None:
     store, disk, far = lab
     with contextlib.ExitStack() as stack:
-        whole, patched = (os.open(far / name, os.O_RDWR | os.O_CREAT) for name in ("whole", "patched"))
-        for fd in (whole, patched):
+        whole, patched, synced = (
+            os.open(far / name, os.O_RDWR | os.O_CREAT) for name in ("whole", "patched", "synced")
+        )
+        for fd in (whole, patched, synced):
             stack.callback(os.close, fd)
         os.write(whole, b"from its beginning to its end")
-        os.pwrite(patched, b"second", 6)
-        os.pwrite(patched, b"first ", 0)
+        for fd in (patched, synced):
+            os.pwrite(fd, b"second", 6)
+            os.pwrite(fd, b"first ", 0)
+        os.fsync(synced)
         pull(store, disk)
     put_in(store, disk)
     store.allow_log("may not be what was written")
     store.wait("--all")
     assert store.record(far / "whole")["state"] == "ready"  # it was hashed while it was written, and reads the same
+    assert store.record(far / "synced")["state"] == "ready"
     assert store.record(far / "patched")["state"] == "interrupted"
     assert (far / "patched").read_bytes() == b"first second"
     assert "may have lost what was written" in store.cli("history", far / "patched").out
