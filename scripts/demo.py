@@ -247,7 +247,8 @@ def start() -> None:
     show("fusestore status")
 
     files = json.loads(ask("fusestore", "status", "--json"))["index"]["inodes"]
-    seen = {before, right_after, after, on_disk, *lose_disk()}
+    without = lose_disk()
+    seen = {before, right_after, after, on_disk, *without}
 
     title("What the watcher saw (fusestore events --follow, the last lines)")
     last_event()

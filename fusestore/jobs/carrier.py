@@ -17,7 +17,7 @@ import trio
 
 from fusestore.core.moves import ACTIVE, ANOTHER_MOVE, CHANGED, MISMATCH
 from fusestore.errors import Conflict, FusestoreError, Stopped
-from fusestore.jobs import follower, staging
+from fusestore.jobs import counting, follower, staging
 from fusestore.jobs.follower import Follower
 from fusestore.jobs.held import Held, held_by
 from fusestore.jobs.staging import Load
@@ -216,7 +216,7 @@ class Carrier:
     def _count_whole(self, inode: Inode) -> None:
         """Count an object that arrived without a copy."""
         self._move.files_done += 1
-        self._move.bytes_done += inode.size
+        self._move.bytes_done += counting.size_now(self._store, inode)
 
     # -- the switch -------------------------------------------------------------------------------------------------
 

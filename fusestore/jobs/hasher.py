@@ -107,11 +107,17 @@ class Hasher:
         """One round: settle what waits now and can be settled; put off what cannot."""
         numbers, self._waiting = list(self._waiting), {}
         self._in_round = True
-        for first in range(0, len(numbers), BATCH):
-            await self._one_batch(numbers[first : first + BATCH])
-        self._in_round = False
-        over, self._round_over = self._round_over, trio.Event()
-        over.set()
+        try:
+            for first in range(0, len(numbers), BATCH):
+                await self._one_batch(numbers[first : first + BATCH])
+        except BaseException:  # what was not come to waits on
+            self._waiting = dict.fromkeys(numbers) | self._waiting
+            self._wake.set()
+            raise
+        finally:
+            self._in_round = False
+            over, self._round_over = self._round_over, trio.Event()
+            over.set()
 
     async def _one_batch(self, numbers: list[InodeNo]) -> None:
         works: list[Unsettled] = []
@@ -136,7 +142,7 @@ class Hasher:
             if work.driver in synced:
                 await self._settle(work)
             else:
-                self._put_off_work(work)
+                self._defer(work.number)
 
     async def _sync(self, driver: Driver) -> bool:
         """Make a root's bytes durable, if it takes them."""
@@ -164,16 +170,11 @@ class Hasher:
             digest = await self._read(work) if work.is_doubted or not work.digest else work.digest
             written = work.number in self._waiting
             if not finalizing.settle(self._store, work, digest) and not written:  # then the next round has it anyway
-                self._put_off_work(work)
+                self._defer(work.number)
         except (OSError, FusestoreError) as error:
-            finalizing.put_off(self._store, work)
             self._not_settled(work.number, error)
         except Exception:  # as above
             log.exception("a bug while a file is settled", inode=work.number)
-
-    def _put_off_work(self, work: Unsettled) -> None:
-        finalizing.put_off(self._store, work)
-        self._defer(work.number)
 
     def _not_settled(self, number: InodeNo, error: OSError | FusestoreError) -> None:
         log.debug("not settled", inode=number, error=str(error))

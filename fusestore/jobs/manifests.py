@@ -93,8 +93,6 @@ class Book:
         return self.can_write and (grown or (self.step is Step.BEHIND and trio.current_time() >= self.retry_at))
 
     async def run(self) -> Never:
-        if self.step is not Step.UNKNOWN:  # it begins anew after a bug, which may have kept something from being said
-            self._fall_behind("a bug", retry_s=RETRY_S)
         await self.survey()
         while True:
             await self._wake.wait()
@@ -113,13 +111,13 @@ class Book:
                 log.debug("a manifest cannot be read", root=self.root.name, error=str(error))
         ours = found is not None and (found.head.store, found.head.root) == (self._store.index.uuid, self.root.uuid)
         if found is None or found.last is None or not ours:
-            self._fall_behind("there is none", retry_s=0)
+            self.fall_behind("there is none", retry_s=0)
             return
         self._size, self._base = found.size, found.base
         if (found.last.epoch, found.last.step) == self._seen:
             self.step, self.claim = Step.IN_STEP, found.last.step
         else:
-            self._fall_behind("changes since are not in it", retry_s=0)
+            self.fall_behind("changes since are not in it", retry_s=0)
 
     def follow(self, frame: Frame) -> None:
         """Queue what was changed."""
@@ -143,7 +141,7 @@ class Book:
 
     def _push(self, piece: Piece) -> None:
         if not self.can_write or self._queued_bytes > QUEUE_BYTES:
-            self._fall_behind("its disk does not take it")
+            self.fall_behind("its disk does not take it")
             return
         self._queue.append(piece)
         self._queued_bytes += len(piece.data)
@@ -156,7 +154,7 @@ class Book:
                 self._written = trio.Event()
                 await self._written.wait()
         if waited.cancelled_caught:
-            self._fall_behind("its disk does not answer")
+            self.fall_behind("its disk does not answer")
 
     async def write(self) -> None:
         """Write what is queued."""
@@ -168,9 +166,9 @@ class Book:
                 try:
                     await self._in_thread(partial(self._put, pieces=pieces))
                 except (OSError, RootOffline) as error:
-                    self._fall_behind(str(error))
+                    self.fall_behind(str(error))
             if patience.cancelled_caught:
-                self._fall_behind("its disk does not answer")
+                self.fall_behind("its disk does not answer")
             self._written.set()
 
     async def _in_thread(self, work: Callable[[Manifest], T]) -> T:
@@ -202,7 +200,7 @@ class Book:
         if fresh:
             self._fresh_size = manifest.append(fresh, self._fresh_size, fresh=True)
 
-    def _fall_behind(self, reason: str, retry_s: float = RETRY_S) -> None:
+    def fall_behind(self, reason: str, retry_s: float = RETRY_S) -> None:
         if self.step is not Step.BEHIND:
             log.debug("a manifest is behind", root=self.root.name, reason=reason)
         self.step = Step.BEHIND
@@ -226,6 +224,14 @@ class Manifests:
         }
 
     async def run(self) -> Never:
+        try:
+            await self._run()
+        except Exception:  # something may never be said that was taken to be
+            for book in self._books.values():
+                book.fall_behind("a bug")
+            raise
+
+    async def _run(self) -> Never:
         async with trio.open_nursery() as nursery:
             for book in self._books.values():
                 nursery.start_soon(book.run)

@@ -19,7 +19,7 @@ walk where it was.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Never
 
 import structlog
 import trio
@@ -114,20 +114,25 @@ class Mover:
             if position % walking.PAGE == 0:
                 await trio.lowlevel.checkpoint()
         async with trio.open_nursery() as nursery:
-            while True:
-                self._wake = trio.Event()
-                begun = index.moves_after(self._known)
-                self._known = begun[-1] if begun else self._known
-                for number in (*begun, *self._waiting.take_due(trio.current_time())):
-                    self._put(index.move(number))
-                for lane in (self._arrived, self._quick, self._long):
-                    self._fill(nursery, lane)
-                try:
-                    with trio.move_on_at(self._waiting.next_look()):
-                        await self._wake.wait()
-                except trio.Cancelled:
-                    self._store.is_ending = True
-                    raise
+            try:
+                await self._begin_moves(nursery)
+            except BaseException:
+                self._store.is_ending = True  # what is in hand need not be brought to its end
+                raise
+
+    async def _begin_moves(self, nursery: trio.Nursery) -> Never:
+        """See that moves are worked on, each when it is its turn."""
+        index = self._store.index
+        while True:
+            self._wake = trio.Event()
+            begun = index.moves_after(self._known)
+            self._known = begun[-1] if begun else self._known
+            for number in (*begun, *self._waiting.take_due(trio.current_time())):
+                self._put(index.move(number))
+            for lane in (self._arrived, self._quick, self._long):
+                self._fill(nursery, lane)
+            with trio.move_on_at(self._waiting.next_look()):
+                await self._wake.wait()
 
     def _put(self, move: Move | None) -> None:
         """Have a move wait for its turn, if it is not over."""
@@ -140,7 +145,7 @@ class Mover:
         if inode is not None and not inode.is_dir:
             if self._store.placement.is_home(inode.number):
                 lane = self._arrived
-            elif inode.size >= HANDFUL_BYTES:
+            elif counting.size_now(self._store, inode) >= HANDFUL_BYTES:
                 lane = self._long
         lane.put(move.number, _pair(move))
 

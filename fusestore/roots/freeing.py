@@ -37,7 +37,11 @@ def removing(directory: int, name: bytes) -> Iterator[None]:
 
 def close(fd: int) -> None:
     """Close a descriptor that may be the last thing that keeps its file."""
-    if _is_last_of_much(os.fstat(fd), names=0):
+    try:
+        is_much = _is_last_of_much(os.fstat(fd), names=0)
+    except OSError:  # its disk does not answer
+        is_much = False
+    if is_much:
         _close_elsewhere(fd)
     else:
         os.close(fd)

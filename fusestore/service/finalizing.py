@@ -35,7 +35,7 @@ class Unsettled(NamedTuple):
     version: int
     stamp: FileStamp
     passing: InPassing | None  # None where nobody wrote it here
-    driver: Driver
+    driver: Driver  # where it lies now
 
     @property
     def digest(self) -> bytes:
@@ -44,9 +44,8 @@ class Unsettled(NamedTuple):
 
     @property
     def is_doubted(self) -> bool:
-        """Whether its disk has failed to take something since it was written, whatever the page cache shows."""
-        known = self.passing
-        return known is not None and not known.synced and known.failures != self.driver.failed_syncs
+        """Whether a disk has failed to take something of it, as far as anybody knows."""
+        return self.passing is not None and self.passing.is_doubted
 
 
 def take(store: Store, number: InodeNo) -> Unsettled | None:
@@ -62,17 +61,10 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
     if driver is None or not driver.online:
         return None
     seen = see(store, inode)
-    passing = store.digests.pop(number, None)
+    passing = store.digests.get(number)
     if passing is not None and passing.size != inode.size:
         passing = passing._replace(digest=b"")
     return Unsettled(number, seen.inode.version, _stamp(seen), passing, driver)
-
-
-def put_off(store: Store, work: Unsettled) -> None:
-    """Keep what is known of a content that cannot be settled now, unless it is being written again."""
-    inode = store.index.inode(work.number)
-    if work.passing is not None and inode is not None and inode.version == work.version:
-        store.digests[work.number] = work.passing
 
 
 def _stamp(seen: Seen) -> FileStamp:
@@ -97,12 +89,14 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
         return False
     if work.is_doubted and digest != work.digest:
         lost = "lost" if work.digest else "may have lost"  # nobody knows what it should be
-        reason = f"the disk of {work.driver.name} {lost} what was written"
+        disk = work.passing.driver if work.passing is not None else work.driver
+        reason = f"the disk of {disk.name} {lost} what was written"
         log.error("a content may not be what was written", inode=work.number, reason=reason)
         interrupt(store, work.number, reason, cause=Cause.OUTSIDE)
         return True
     algorithm = store.config.hash.algorithm
     batch = store.batch()
+    batch.then(partial(store.digests.pop, work.number, None))
     batch.then(partial(store.suspects.discard, work.number))
     cut_off = work.number in store.cut_off
     cause = Cause.RECOVER if cut_off else Cause.USER
@@ -156,6 +150,7 @@ def interrupt(store: Store, number: InodeNo, reason: str, *, cause: Cause) -> No
     inode = see(store, inode).inode  # what was written is ours: it must not look like an outside change later
     inode.state = State.INTERRUPTED
     batch = store.batch()
+    batch.then(partial(store.digests.pop, number, None))
     batch.written(number)
     batch.put_inode(inode)
     path = store.path(number)

@@ -25,12 +25,22 @@ if TYPE_CHECKING:
 
 
 class InPassing(NamedTuple):
-    """What is known of a content that was written here."""
+    """What is known of a content that was written here, until it is settled."""
 
     digest: bytes  # taken while it was written; b"" if it was not written in order
     size: int
-    failures: int  # failed syncs of its root when the writing began
+    driver: Driver  # where it was written, wherever it lies now
+    failures: int  # failed syncs there when the writing began
     synced: bool  # its writer has had all of it made durable, before any of them
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether its disk has failed to take something since it was written, whatever the page cache shows."""
+        return not self.synced and self.failures != self.driver.failed_syncs
+
+    def failures_on(self, driver: Driver) -> int:
+        """What goes on to be compared with a root's failed syncs when the content is written on there."""
+        return driver.failed_syncs - self.is_doubted
 
 
 class OpenFile:
@@ -146,7 +156,7 @@ class OpenFile:
         try:
             content.close(fd)
         except OSError:
-            self.driver.failed_syncs += 1
+            self.failures, self.synced = self.driver.failed_syncs - 1, False
 
 
 class Handle(NamedTuple):

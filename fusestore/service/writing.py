@@ -206,9 +206,10 @@ def begin(store: Store, file: OpenFile) -> None:
         record(batch, inode)
         batch.put_inode(inode)
         store.index.apply(batch)
-        store.digests.pop(file.number, None)  # of a content that ends here
         store.cut_off.discard(file.number)
-    file.failures = file.driver.failed_syncs
+    before = store.digests.pop(file.number, None)
+    is_kept = before is not None and content.stat(file.fd).st_size > 0
+    file.failures = before.failures_on(file.driver) if before is not None and is_kept else file.driver.failed_syncs
     file.writing = True  # only now: an index that refuses is asked again by the next write
     start_hashing(store, file)
 
@@ -248,6 +249,8 @@ def resize(store: Store, file: OpenFile, size: int) -> None:
         following.look(file.fd)
     content.truncate(file.fd, size)
     file.hasher = None
+    if size == 0:  # what was there before is nobody's content any more
+        file.failures = file.driver.failed_syncs
     start_hashing(store, file)
     if following is not None:
         following.was_cut(size)
@@ -387,14 +390,17 @@ def release(store: Store, fh: int) -> None:
     if last_writer and file.writing:
         size = content.stat(file.fd).st_size if file.is_reachable else file.hashed_to
         digest = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b""
-        store.digests[number] = InPassing(digest, size, file.failures, file.synced)
         file.writing = False
         file.hasher = None
+    else:
+        size, digest = 0, None
     # Who still knows it without a name, by an O_PATH descriptor, may open it again by its handle in /proc.
     store.files.remove(fh, keep=number in store.orphans and number in store.lookups)
     if last_writer:
         inode = store.index.inode(number)
         if inode is not None:
+            if digest is not None:
+                store.digests[number] = InPassing(digest, size, file.driver, file.failures, file.synced)
             _end(store, inode, file.driver)
             store.on_unsettled(number)
     store.let_go(number)

@@ -59,7 +59,7 @@ def pull(store: Mounted, disk: Removable) -> None:
 
 
 def put_in(store: Mounted, disk: Removable) -> None:
-    eventually(lambda: not disk.is_in_use, "nobody holds on to the disk", 20)
+    eventually(lambda: not disk.is_in_use, "nobody holds on to the disk", 60)
     disk.put_in()
     eventually(lambda: state(store) == "online", "the root is back by itself", 20)
 

@@ -108,6 +108,79 @@ def test_what_a_disk_lost_is_never_announced_as_whole(
     assert opened.stat(f"{HOT}/a").current_hash == blake3(b"written again").digest()
 
 
+@pytest.mark.parametrize("then", ["it is written on", "it is moved", "it meets a bug"])
+def test_a_doubt_stays_with_a_content_whatever_becomes_of_the_file(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    opened.write(f"{HOT}/a", b"what was written")
+    refuse_sync(monkeypatch, opened, "hot", 1, lose=opened.disks["hot"] / "a")
+    with pytest.raises(OSError, match="Input/output error"):
+        opened.store.home_root(opened.find(HOT)).sync()
+    path = f"{HOT}/a"
+    match then:
+        case "it is written on":
+            fh = opened.open_file(path, write=True)
+            opened.write_at(fh, b" and more", 16)
+            opened.release(fh)
+        case "it is moved":
+            path = f"{COLD}/a"
+            opened.rename(f"{HOT}/a", path)
+            for _ in range(50):
+                opened.step()
+            assert opened.root_of(path) == "cold"
+        case "it meets a bug":
+            with monkeypatch.context() as patch, capture_logs():
+                patch.setattr(finalizing, "settle", lambda *_: 1 / 0)
+                opened.settle()
+            finalizing.resume(opened.store)
+    opened.settle()
+    assert opened.stat(path).state is State.INTERRUPTED
+    opened.set(path, size=0)
+    opened.write(path, b"written anew")
+    opened.settle()
+    assert opened.stat(path).state is State.READY
+
+
+def test_a_disk_that_once_failed_casts_no_doubt_on_what_comes_to_it(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_sync(monkeypatch, opened, "cold", 1)
+    with pytest.raises(OSError, match="Input/output error"):
+        opened.store.home_root(opened.find(COLD)).sync()
+    fh = opened.create(f"{HOT}/a")
+    opened.write_at(fh, b"order", 3)
+    opened.write_at(fh, b"no ", 0)
+    opened.release(fh)
+    opened.rename(f"{HOT}/a", f"{COLD}/a")
+    for _ in range(50):
+        opened.step()
+    assert opened.root_of(f"{COLD}/a") == "cold"
+    opened.settle()
+    assert opened.stat(f"{COLD}/a").state is State.READY
+
+
+def test_nothing_is_kept_of_contents_without_a_name(opened: Opened) -> None:
+    fh = opened.create(f"{HOT}/a")
+    opened.write_at(fh, b"nobody's")
+    opened.unlink(f"{HOT}/a")
+    opened.release(fh)
+    opened.write(f"{HOT}/b", b"somebody's")
+    opened.settle()
+    assert opened.store.digests == {}
+
+
+def test_a_round_that_ends_in_a_bug_is_taken_up_again_and_nobody_waits_for_ever(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened.write(f"{HOT}/a", b"a")
+    with monkeypatch.context() as patch:
+        patch.setattr(opened.hasher, "_one_batch", lambda numbers: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            opened.settle()
+    opened.settle()
+    assert opened.stat(f"{HOT}/a").state is State.READY
+
+
 def test_a_bug_with_one_file_does_not_hold_up_the_others(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     settle = finalizing.settle
 
