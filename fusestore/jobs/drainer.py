@@ -111,6 +111,8 @@ class Drainer:
             log.exception("a bug while a root is drained", root=root.name)
             self._progress(root).held[b""] = BUG
         finally:
+            if root.number in self._store.emptying:
+                self._store.emptying[root.number].passes += 1
             self._busy.discard(root.number)
             self._pause_s[root.number] = pause_s
             self._next_at[root.number] = trio.current_time() + pause_s

@@ -113,6 +113,7 @@ async def come_back(store: Store, root: Driver) -> None:
         await refreshing.refresh(store, doubting.top_of(store, root))
     finalizing.resume(store)
     store.on_retry(None)
+    store.on_drain()
     await _renew_cached(store, root)
 
 

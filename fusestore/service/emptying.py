@@ -61,7 +61,8 @@ class Progress:
         files_left, bytes_left: on the root, as far as is known; 0 before the first look.
         files_gone, bytes_gone: since the daemon was started.
         held: why files are still there after the last pass, by path; the first of them.
-        stuck: nothing will go on without help.
+        stuck: nothing will go on without help, as the last pass has shown.
+        passes: how many are over, by whatever.
         news: how often a file turned up on its disk.
     """
 
@@ -69,7 +70,7 @@ class Progress:
         self.files_left = self.bytes_left = self.files_gone = self.bytes_gone = 0
         self.held: dict[bytes, str] = {}
         self.stuck = False
-        self.news = 0
+        self.news = self.passes = 0
         self._sizes: dict[InodeNo, int] = {}
         self._held = self._helpless = 0
 

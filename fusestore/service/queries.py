@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from fusestore.service.verifying import Report
 
 POLL_S = 0.1  # between two looks at how far something is; what is waited for is state, not an edge
+PASSES = 2  # the first may have begun before
 LOOKS = 30  # a thread that takes longer is on a disk that does not answer
 ID_PREFIX_DIGITS = 8
 TROUBLE_SHOWN = 5
@@ -238,15 +239,22 @@ class Queries:
         }
 
     async def drained(self, root: str, report: Report) -> dict[str, Any] | None:
-        """Wait until a root is empty, or that ends, or nothing goes on without help; returns how it stands."""
+        """Wait until a root is empty, or that ends, or nothing goes on without help; returns how it stands.
+
+        What held files there before may have passed: that is believed only after passes that began since.
+        """
         store = self._store
         driver = replicating.named(store, root)
+        known = store.emptying.get(driver.number)
+        believed = known.passes + PASSES if known is not None else 0
         while (drain := store.drains.get(driver.number)) is not None and not drain.finished_ns:
             progress = store.emptying.get(driver.number)
             if progress is not None:
                 report(progress.bytes_gone, progress.bytes_gone + progress.bytes_left, "bytes")
-                if progress.stuck:
+                if progress.stuck and (progress is not known or progress.passes >= believed or not driver.online):
                     break
+                if progress.stuck:
+                    store.on_drain()
             await trio.sleep(POLL_S)
         return describing.drain(store, driver)
 

@@ -10,8 +10,10 @@ import trio
 from trio.testing import MockClock
 
 from fusestore.core.ports import Space
+from fusestore.jobs.scrubber import Scrubber
 from fusestore.model import Outside
 from fusestore.service import emptying, replicating
+from fusestore.service.queries import Queries
 from tests.support.byhand import by_hand, in_place
 from tests.support.opened import Opened
 
@@ -90,6 +92,29 @@ def test_it_goes_on_by_itself_when_what_held_it_has_passed(opened: Opened, monke
                 assert places(opened) == {"hot"}
             await until(lambda: is_drained(opened))
             assert places(opened) == {"cold"}
+
+    go(main)
+
+
+def test_whoever_waits_gives_what_held_it_another_try(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    cold, hot = root(opened, "cold"), root(opened, "hot")
+    scrubber = Scrubber(opened.store)
+    ask = Queries(opened.store, opened.path, {}, trio.lowlevel.checkpoint, scrubber, lambda: None)
+
+    async def main() -> None:
+        async with running(opened):
+            with monkeypatch.context() as patch:
+                patch.setattr(cold, "space", lambda: Space(total=1 << 30, free=9, available=9, files=9, files_free=9))
+                opened.drain("hot", "cold")
+                await until(lambda: hot.number in opened.store.emptying and opened.store.emptying[hot.number].stuck)
+                with trio.fail_after(60):
+                    told = await ask.drained("hot", lambda *figures: None)
+                assert told is not None
+                assert {each["reason"] for each in told["held"]} == {emptying.NO_ROOT}
+            with trio.fail_after(60):
+                told = await ask.drained("hot", lambda *figures: None)
+            assert told is not None
+            assert told["state"] == "drained"
 
     go(main)
 
