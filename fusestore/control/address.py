@@ -55,10 +55,10 @@ def connect(path: Path, timeout_s: float | None) -> socket.socket:
 def listen(path: Path, mode: int, group: int, backlog: int) -> socket.socket:
     """A socket that listens at `path` with the permission bits `mode`; one left behind by a dead daemon is replaced.
 
+    Nobody can connect before the mode is set, because nothing listens until then.
+
     Args:
         group: whose it is; -1 for our own.
-
-    Nobody can connect before the mode is set, because nothing listens until then.
 
     Raises:
         FileExistsError: something else is at `path`, or somebody answers there.

@@ -106,10 +106,10 @@ class Client:
     ) -> Iterator[dict[str, Any]]:
         """Every event after `since`, for ever; without it, those from now on.
 
+        Each is the broadcast's data with its operation, seq and epoch.
+
         Args:
             paths, roots, kinds: only events of these; None for all.
-
-        Each is the broadcast's data with its operation, seq and epoch.
 
         Raises:
             StreamLost: events are missing.

@@ -39,11 +39,9 @@ class Roles:
         lists = {"readers": Role.READER, "operators": Role.OPERATOR, "admins": Role.ADMIN}
         for key, role in lists.items():
             for name in getattr(control, key):
-                known, number = (
-                    (self._groups, group_id(name.removeprefix(_GROUP_MARK), key))
-                    if name.startswith(_GROUP_MARK)
-                    else (self._users, _user_id(name, key))
-                )
+                is_group = name.startswith(_GROUP_MARK)
+                known = self._groups if is_group else self._users
+                number = group_id(name.removeprefix(_GROUP_MARK), key) if is_group else _user_id(name, key)
                 known[number] = max(known.get(number, Role.ANYONE), role)
 
     def of(self, peer: Owner, groups: Iterable[int]) -> Role:

@@ -110,9 +110,7 @@ class Virtual:
             raise NotFound(name) from None
         for number in index.by_hash(algorithm, digest) if name == digest.hex().encode() else ():
             inode = index.inode(number)
-            if inode is None or inode.state is not State.READY or inode.current_hash != digest:
-                continue
-            if self._store.path(number) is not None:
+            if inode is not None and inode.state is State.READY and self._store.path(number) is not None:
                 return number
         raise NotFound(name)
 

@@ -78,22 +78,7 @@ def adopt(
     known = _known(store, driver, backing)
     if known is not None:
         return _recognise(store, batch, parent, at, known, stat, backing)
-    inode = Inode(
-        number=store.index.new_inode(),
-        id=_travelled_id(store, at, backing) or uuid7().bytes,
-        mode=stat.st_mode,
-        uid=stat.st_uid,
-        gid=stat.st_gid,
-        rdev=stat.st_rdev,
-        size=stat.st_size,
-        nlink=stat.st_nlink,
-        atime_ns=stat.st_atime_ns,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        created_ns=time.time_ns(),
-        target=driver.readlink(directory, name) if stat_module.S_ISLNK(stat.st_mode) else b"",
-        backing=backing,
-    )
+    inode = first_record(store.index.new_inode(), _travelled_id(store, at, backing), at, stat, backing)
     batch.put_inode(inode)
     batch.link(parent, name, inode.number)
     if store.placement.default_root(parent) != driver.number:
@@ -112,6 +97,26 @@ def adopt(
             cause=Cause.ADOPT,
         )
     return inode, stat
+
+
+def first_record(number: InodeNo, id: bytes | None, at: At, stat: os.stat_result, backing: Backing) -> Inode:
+    """The record of an object that a disk shows for the first time; without an `id` it gets a new one."""
+    return Inode(
+        number=number,
+        id=id or uuid7().bytes,
+        mode=stat.st_mode,
+        uid=stat.st_uid,
+        gid=stat.st_gid,
+        rdev=stat.st_rdev,
+        size=stat.st_size,
+        nlink=stat.st_nlink,
+        atime_ns=stat.st_atime_ns,
+        mtime_ns=stat.st_mtime_ns,
+        ctime_ns=stat.st_ctime_ns,
+        created_ns=time.time_ns(),
+        target=at.driver.readlink(at.directory, at.name) if stat_module.S_ISLNK(stat.st_mode) else b"",
+        backing=backing,
+    )
 
 
 def _known(store: Store, driver: Driver, backing: Backing) -> Inode | None:

@@ -87,10 +87,10 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     seen = see(store, inode)
     if seen.stat is None or _stamp(seen) != work.stamp:
         return False
-    if work.is_doubted and digest != work.digest:
-        lost = "lost" if work.digest else "may have lost"  # nobody knows what it should be
-        disk = work.passing.driver if work.passing is not None else work.driver
-        reason = f"the disk of {disk.name} {lost} what was written"
+    passing = work.passing
+    if passing is not None and passing.is_doubted and digest != passing.digest:
+        lost = "lost" if passing.digest else "may have lost"  # nobody knows what it should be
+        reason = f"the disk of {passing.driver.name} {lost} what was written"
         log.error("a content may not be what was written", inode=work.number, reason=reason)
         interrupt(store, work.number, reason, cause=Cause.OUTSIDE)
         return True

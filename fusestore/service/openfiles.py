@@ -38,10 +38,6 @@ class InPassing(NamedTuple):
         """Whether its disk has failed to take something since it was written, whatever the page cache shows."""
         return not self.synced and self.failures != self.driver.failed_syncs
 
-    def failures_on(self, driver: Driver) -> int:
-        """What goes on to be compared with a root's failed syncs when the content is written on there."""
-        return driver.failed_syncs - self.is_doubted
-
 
 class OpenFile:
     """An inode that some handle has open.

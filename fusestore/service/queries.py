@@ -251,9 +251,9 @@ class Queries:
             progress = store.emptying.get(driver.number)
             if progress is not None:
                 report(progress.bytes_gone, progress.bytes_gone + progress.bytes_left, "bytes")
-                if progress.stuck and (progress is not known or progress.passes >= believed or not driver.online):
-                    break
                 if progress.stuck:
+                    if progress is not known or progress.passes >= believed or not driver.online:
+                        break
                     store.on_drain()
             await trio.sleep(POLL_S)
         return describing.drain(store, driver)

@@ -207,9 +207,10 @@ def begin(store: Store, file: OpenFile) -> None:
         batch.put_inode(inode)
         store.index.apply(batch)
         store.cut_off.discard(file.number)
+    file.failures = file.driver.failed_syncs
     before = store.digests.pop(file.number, None)
-    is_kept = before is not None and content.stat(file.fd).st_size > 0
-    file.failures = before.failures_on(file.driver) if before is not None and is_kept else file.driver.failed_syncs
+    if before is not None and content.stat(file.fd).st_size > 0:
+        file.failures -= before.is_doubted  # what one may have lost is still part of it
     file.writing = True  # only now: an index that refuses is asked again by the next write
     start_hashing(store, file)
 
@@ -387,20 +388,19 @@ def release(store: Store, fh: int) -> None:
     file = store.files.handle(fh).file
     number = file.number
     last_writer = store.files.handle(fh).write and file.writers == 1
+    written: tuple[bytes, int] | None = None  # digest and size
     if last_writer and file.writing:
         size = content.stat(file.fd).st_size if file.is_reachable else file.hashed_to
-        digest = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b""
+        written = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b"", size
         file.writing = False
         file.hasher = None
-    else:
-        size, digest = 0, None
     # Who still knows it without a name, by an O_PATH descriptor, may open it again by its handle in /proc.
     store.files.remove(fh, keep=number in store.orphans and number in store.lookups)
     if last_writer:
         inode = store.index.inode(number)
         if inode is not None:
-            if digest is not None:
-                store.digests[number] = InPassing(digest, size, file.driver, file.failures, file.synced)
+            if written is not None:  # only now: closing may have shown that the disk did not take it
+                store.digests[number] = InPassing(*written, file.driver, file.failures, file.synced)
             _end(store, inode, file.driver)
             store.on_unsettled(number)
     store.let_go(number)

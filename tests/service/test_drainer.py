@@ -70,6 +70,17 @@ async def until(condition: Callable[[], object]) -> None:
             await trio.sleep(0.01)
 
 
+@contextlib.asynccontextmanager
+async def stuck_for_room(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """A drain of hot to cold has begun that cannot go on; there is room afterwards."""
+    cold, hot = root(opened, "cold"), root(opened, "hot")
+    with monkeypatch.context() as patch:
+        patch.setattr(cold, "space", lambda: Space(total=1 << 30, free=9, available=9, files=9, files_free=9))
+        opened.drain("hot", "cold")
+        await until(lambda: hot.number in opened.store.emptying and opened.store.emptying[hot.number].stuck)
+        yield
+
+
 def is_drained(opened: Opened) -> bool:
     return bool(opened.store.drains[root(opened, "hot").number].finished_ns)
 
@@ -80,14 +91,11 @@ def go(main: Callable[[], Awaitable[None]]) -> None:
 
 
 def test_it_goes_on_by_itself_when_what_held_it_has_passed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    cold, hot = root(opened, "cold"), root(opened, "hot")
+    hot = root(opened, "hot")
 
     async def main() -> None:
         async with running(opened):
-            with monkeypatch.context() as patch:
-                patch.setattr(cold, "space", lambda: Space(total=1 << 30, free=9, available=9, files=9, files_free=9))
-                opened.drain("hot", "cold")
-                await until(lambda: hot.number in opened.store.emptying and opened.store.emptying[hot.number].stuck)
+            async with stuck_for_room(opened, monkeypatch):
                 assert set(opened.store.emptying[hot.number].held.values()) == {emptying.NO_ROOT}
                 assert places(opened) == {"hot"}
             await until(lambda: is_drained(opened))
@@ -97,16 +105,12 @@ def test_it_goes_on_by_itself_when_what_held_it_has_passed(opened: Opened, monke
 
 
 def test_whoever_waits_gives_what_held_it_another_try(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    cold, hot = root(opened, "cold"), root(opened, "hot")
     scrubber = Scrubber(opened.store)
     ask = Queries(opened.store, opened.path, {}, trio.lowlevel.checkpoint, scrubber, lambda: None)
 
     async def main() -> None:
         async with running(opened):
-            with monkeypatch.context() as patch:
-                patch.setattr(cold, "space", lambda: Space(total=1 << 30, free=9, available=9, files=9, files_free=9))
-                opened.drain("hot", "cold")
-                await until(lambda: hot.number in opened.store.emptying and opened.store.emptying[hot.number].stuck)
+            async with stuck_for_room(opened, monkeypatch):
                 with trio.fail_after(60):
                     told = await ask.drained("hot", lambda *figures: None)
                 assert told is not None

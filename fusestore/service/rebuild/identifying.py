@@ -13,17 +13,16 @@ The first of these that holds:
 from __future__ import annotations
 
 import stat
-import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec.structs import replace
-from uuid_utils import uuid7
 
 from fusestore.core.intents import Writing
 from fusestore.core.reconcile import Verdict, compare
 from fusestore.errors import FusestoreError
 from fusestore.model import FIRST_INODE, Backing, Inode, InodeNo, Layout, ReplicaState, RootNo, Spot, State
 from fusestore.roots import identity
+from fusestore.service.adopting import first_record
 from fusestore.service.looking import fill
 from fusestore.service.places import is_object
 from fusestore.service.rebuild.labels import tells_of, uuids_near
@@ -296,29 +295,14 @@ class Identities:
 
     def add(self, each: Object, who: Known) -> InodeNo:
         """A new inode for an object, with the id and number of its label where they are its own and free."""
-        index, at, seen = self._index, each.at, each.seen
+        index = self._index
         self._tally.count(each.root, who.how)
         if who.how in ("copies", "conflicts"):
             self._tally.count(each.root, "new")
         number = who.wanted
         if not FIRST_INODE <= number < index.numbers.next_inode or index.inode(number) is not None:
             number = index.new_inode()
-        inode = Inode(
-            number=number,
-            id=who.id or uuid7().bytes,
-            mode=seen.st_mode,
-            uid=seen.st_uid,
-            gid=seen.st_gid,
-            rdev=seen.st_rdev,
-            size=seen.st_size,
-            nlink=seen.st_nlink,
-            atime_ns=seen.st_atime_ns,
-            mtime_ns=seen.st_mtime_ns,
-            ctime_ns=seen.st_ctime_ns,
-            created_ns=time.time_ns(),
-            target=at.driver.readlink(at.directory, at.name) if stat.S_ISLNK(seen.st_mode) else b"",
-            backing=each.backing,
-        )
+        inode = first_record(number, who.id, each.at, each.seen, each.backing)
         batch = self._store.batch()
         # Labelled and not in the manifest: written in the moments before the index was lost.
         if who.how == "by_label" and inode.is_regular and each.root in self._recorded:
