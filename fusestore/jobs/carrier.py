@@ -10,7 +10,6 @@ and no concern of the others. However it ends, no copy is left in an incoming ar
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fusestore.core.ports import Driver
+    from fusestore.jobs.counting import Tally
     from fusestore.model import Inode, InodeNo, Move
     from fusestore.service.arriving import Discards
     from fusestore.service.room import Copying
@@ -42,19 +42,19 @@ RELEASED_AT_ONCE: Final = 16  # old files unlinked while requests wait
 
 
 class Carrier:
-    """Carries objects for one move, and counts what arrives in it.
+    """Carries one handful of objects for a move.
 
     Args:
+        tally: of the move, which counts what arrives.
         claimed: what some carrier has in hand now, so that no two copy the same object.
     """
 
-    def __init__(self, store: Store, move: Move, claimed: set[InodeNo]) -> None:
+    def __init__(self, store: Store, move: Move, tally: Tally, claimed: set[InodeNo]) -> None:
         self._store = store
         self._move = move
+        self._tally = tally
         self._claimed = claimed
         self._algorithm = store.config.hash.algorithm
-        self._counted: dict[InodeNo, int] = {}  # bytes of copies on their way, in the move's count
-        self._counting = threading.Lock()  # by the threads that copy
         self._arrived_on: set[Driver] = set()  # roots whose new names are not durable yet
         self._room: dict[InodeNo, Copying] = {}  # what the copies in hand have reserved
 
@@ -194,7 +194,7 @@ class Carrier:
 
     def _progress(self, load: Load, size: int) -> None:
         self._look()
-        self._count(load, size)
+        self._tally.copied(load.number, size)
         self._room[load.number].left = max(load.needs - size, 0)
 
     def _look(self) -> None:
@@ -206,17 +206,9 @@ class Carrier:
         if self._store.is_ending or self._move.state not in ACTIVE:
             raise Stopped
 
-    def _count(self, load: Load, size: int) -> None:
-        """Have `size` bytes of a copy be in the move's count."""
-        with self._counting:
-            self._move.bytes_done += size - self._counted.get(load.number, 0)
-            self._move.bytes_total = max(self._move.bytes_total, self._move.bytes_done)  # it may have grown
-            self._counted[load.number] = size
-
     def _count_whole(self, inode: Inode) -> None:
         """Count an object that arrived without a copy."""
-        self._move.files_done += 1
-        self._move.bytes_done += counting.size_now(self._store, inode)
+        self._tally.arrived(inode.number, counting.size_now(self._store, inode))
 
     # -- the switch -------------------------------------------------------------------------------------------------
 
@@ -290,8 +282,7 @@ class Carrier:
         discards = arriving.arrive(store, self._move, store.inode(load.number), made)
         store.files.unfollow(load.number)
         room.end(store, self._room.pop(load.number), whole=True)
-        self._count(load, load.size)
-        self._move.files_done += 1
+        self._tally.arrived(load.number, load.size)
         return discards
 
     def _lost(self, load: Load) -> str | None:
@@ -344,7 +335,7 @@ class Carrier:
         return None
 
     def _throw_away(self, load: Load) -> None:
-        self._count(load, 0)
+        self._tally.copied(load.number, 0)
         self._store.files.unfollow(load.number)
         staging.throw_away(load)
         room.end(self._store, self._room.pop(load.number), whole=False)
@@ -358,20 +349,11 @@ class Carrier:
         """Destroy the old bytes, once the new place is durable on the disk and in the index."""
         if not discards:
             return
-        await self.make_durable()
+        await sync_all(self._store, self._arrived_on)  # no power cut can take back what has arrived
         breath = Breath()
         for start in range(0, len(discards), RELEASED_AT_ONCE):
             carry_out(self._store, discards[start : start + RELEASED_AT_ONCE])
             await breath.take()
-
-    async def make_durable(self) -> None:
-        """See that no power cut can take back what has arrived.
-
-        Raises:
-            RootOffline, OSError: it still can.
-        """
-        await sync_all(self._store, self._arrived_on)
-        self._arrived_on.clear()
 
 
 def _is_refused(made: Load | staging.Trouble) -> bool:

@@ -1,11 +1,12 @@
 """How much a move has to do and has done, for whoever watches.
 
 What the index knows is counted before the walk; a directory that no disk was asked for yet is counted when the walk
-has listed it. The `carrier` counts what arrives.
+has listed it. The `carrier` says what arrives.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import trio
@@ -49,6 +50,28 @@ def is_known(store: Store, directory: InodeNo) -> bool:
     """Whether all that is in a directory is in the index."""
     root = store.placement.default_root(directory)
     return root is None or store.layouts[root] is Layout.ID or looking.is_listed(store, directory, root)
+
+
+class Tally:
+    """What a move has brought home; also for the threads that copy."""
+
+    def __init__(self, move: Move) -> None:
+        self._move = move
+        self._copied: dict[InodeNo, int] = {}  # bytes of copies on their way, in the move's count
+        self._lock = threading.Lock()
+
+    def copied(self, number: InodeNo, size: int) -> None:
+        """Have `size` bytes of a copy be in the move's count."""
+        with self._lock:
+            self._move.bytes_done += size - self._copied.get(number, 0)
+            self._move.bytes_total = max(self._move.bytes_total, self._move.bytes_done)  # it may have grown
+            self._copied[number] = size
+
+    def arrived(self, number: InodeNo, size: int) -> None:
+        """An object is at home, with so many bytes."""
+        self.copied(number, size)
+        self._move.files_done += 1
+        del self._copied[number]
 
 
 def _add(store: Store, move: Move, inode: Inode) -> None:

@@ -37,6 +37,7 @@ from fusestore.service import draining, moving, syncing, walking
 
 if TYPE_CHECKING:
     from fusestore.jobs.lanes import Pair
+    from fusestore.jobs.walk import Beside
     from fusestore.model import InodeNo, Move
     from fusestore.service.store import Store
 
@@ -170,7 +171,7 @@ class Mover:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch, move)
-                await self.bring(move)
+                await self.bring(move, nursery)
                 nursery.cancel_scope.cancel()
         finally:
             del self.running[move.number]
@@ -206,11 +207,16 @@ class Mover:
                 self._advance(move, MoveEvent.STARTED)
             before = move.bytes_done
 
-    async def _give_way(self, move: Move, size: int) -> None:
-        """Let others have the place of a move that has had its slice, or goes on with so many bytes at once."""
+    def _must_give_way(self, move: Move, size: int) -> bool:
+        """Whether a move has had its slice, or goes on with so many bytes that it does not belong in the quick lane."""
         turn = self._turns.get(move.number)
-        if turn is None or (trio.current_time() < turn.until and (turn.lane is self._long or size < HANDFUL_BYTES)):
-            return
+        if turn is None:
+            return False
+        return trio.current_time() >= turn.until or (turn.lane is self._quick and size >= HANDFUL_BYTES)
+
+    async def _give_way(self, move: Move) -> None:
+        """Let others have the place of a move until it is its turn again."""
+        turn = self._turns[move.number]
         turn.lane.leave(move.number)
         turn.lane, turn.again = self._long, trio.Event()
         self._long.put(move.number, _pair(move))
@@ -219,10 +225,14 @@ class Mover:
         turn.again = None
         turn.until = trio.current_time() + SLICE_S
 
-    async def bring(self, move: Move) -> None:
-        """Work on one move until it is over or held up; its trouble is in its state and reason."""
+    async def bring(self, move: Move, beside: Beside) -> None:
+        """Work on one move until it is over or held up; its trouble is in its state and reason.
+
+        Args:
+            beside: what parts of the work are done in.
+        """
         try:
-            await self._bring(move)
+            await self._bring(move, beside)
         except (OSError, FusestoreError) as error:
             self._hold(move, held_by(self._store, move.inode, error))
         except Exception:  # a bug that one move meets must not hold up the others
@@ -233,7 +243,7 @@ class Mover:
         except FusestoreError as error:  # nor does it matter
             log.debug("a move's counts are not recorded", move=move.number, error=str(error))
 
-    async def _bring(self, move: Move) -> None:
+    async def _bring(self, move: Move, beside: Beside) -> None:
         store = self._store
         if not self._goes_on(move):
             return
@@ -248,8 +258,10 @@ class Mover:
         walk = Walk(
             store,
             move,
-            Carrier(store, move, self._claimed),
+            partial(Carrier, store, move, counting.Tally(move), self._claimed),
+            beside,
             goes_on=partial(self._goes_on, move),
+            must_give_way=partial(self._must_give_way, move),
             give_way=partial(self._give_way, move),
         )
         await walk.go(move.inode)

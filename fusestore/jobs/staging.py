@@ -10,6 +10,7 @@ else.
 from __future__ import annotations
 
 import stat
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -20,7 +21,7 @@ import trio
 
 from fusestore.errors import FusestoreError, RootOffline, Stopped
 from fusestore.roots import content, copier, copy, syscalls
-from fusestore.roots.copier import AT_ONCE, Work
+from fusestore.roots.copier import AT_ONCE, COPY, MANY, VERIFY, Work
 from fusestore.roots.copy import CopyResult
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def _begin(store: Store, load: Load, held: ExitStack) -> Work | None:
         return None
     source = driver.open(directory, name, write=False)
     held.callback(content.close, source)
-    return Work("copy", (source, incoming), (load.staged, load.target.number, store.config.hash.algorithm))
+    whose = (inode.id, inode.number, load.target.uuid)
+    return Work(COPY, (source, incoming), (load.staged, load.target.number, store.config.hash.algorithm, *whose))
 
 
 def _paced(store: Store, load: Load, progress: Progress) -> Callable[[int], None]:
@@ -165,7 +167,7 @@ async def verify(
                 good[load.number] = error
                 continue
             if load.digest:
-                works[load.number] = Work("verify", (incoming,), (load.staged, load.size, load.digest, algorithm))
+                works[load.number] = Work(VERIFY, (incoming,), (load.staged, load.size, load.digest, algorithm))
             else:
                 good[load.number] = True
         good |= await _do_all(store, group, works, lambda load, size: look())
@@ -180,8 +182,8 @@ async def _do_all(
     Much of it is done aside: the loop would wait for the interpreter, now and then, behind what it holds up.
     """
     paces = [_paced(store, load, progress) for load in group if load.number in works]
-    is_large = sum(load.size for load in group) >= ASIDE_BYTES
-    do = store.aside.do if store.aside is not None and is_large else _do_here
+    is_much = len(works) >= MANY or sum(load.size for load in group) >= ASIDE_BYTES
+    do = store.aside.do if store.aside is not None and is_much else _do_here
     if not works:
         return {}
     try:
@@ -209,11 +211,14 @@ def _do(work: Work, progress: Callable[[int], None]) -> Any:  # what the work re
 def _groups(loads: Iterable[Load]) -> Iterator[list[Load]]:
     """The loads in handfuls for one target each."""
     groups: dict[Driver, list[Load]] = {}
+    sizes: Counter[Driver] = Counter()
     for load in loads:
         group = groups.setdefault(load.target, [])
         group.append(load)
-        if len(group) == GROUP_FILES or sum(each.size for each in group) >= GROUP_BYTES:
+        sizes[load.target] += load.size
+        if len(group) == GROUP_FILES or sizes[load.target] >= GROUP_BYTES:
             yield groups.pop(load.target)
+            del sizes[load.target]
     yield from groups.values()
 
 

@@ -67,7 +67,13 @@ class Aside:
                     ours.send(STOP)
                 else:
                     ours.send(GO)
-        return [raised.get(number) or _result(works[number], *said[number]) for number in range(len(works))]
+        for number, (_, _, size) in enumerate(said):
+            if number not in raised:
+                try:
+                    progress[number](size)
+                except FusestoreError as error:
+                    raised[number] = error
+        return [raised.get(number) or _result(work, *said[number][:2]) for number, work in enumerate(works)]
 
     def _running(self) -> socket.socket:
         """The control socket of a process that lives."""

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import msgpack
 
-from fusestore.model import RootNo
+from fusestore.model import Backing, InodeNo, RootNo
 from fusestore.roots import copy, syscalls
 from fusestore.roots.copy import CopyResult
+from fusestore.roots.identity import Label
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int], None]
 
 AT_ONCE: Final = 2  # of the works that came together; each waits for its disk now and then
+MANY: Final = 8  # works that came together are small, and threads would take longer than they do
 MESSAGE_BYTES: Final = 1 << 17
 MOST_FILES: Final = 250  # with one message; the kernel takes 253
 NICENESS: Final = 19  # safe here, where no lock is held that requests wait for
@@ -48,9 +50,21 @@ class Work(NamedTuple):
     arguments: tuple[Any, ...]
 
 
-def _copy(files: Sequence[int], progress: Progress, name: bytes, root: int, algorithm: str) -> CopyResult:
+def _copy(
+    files: Sequence[int],
+    progress: Progress,
+    name: bytes,
+    root: int,
+    algorithm: str,
+    id: bytes,
+    inode: int,
+    root_uuid: bytes,
+) -> CopyResult:
     source, incoming = files
-    return copy.copy_file(source, incoming, name, root=RootNo(root), algorithm=algorithm, progress=progress)
+    label = Label(id, InodeNo(inode), root_uuid, Backing(RootNo(root), 0, 0))
+    return copy.copy_file(
+        source, incoming, name, root=RootNo(root), algorithm=algorithm, label=label, progress=progress
+    )
 
 
 def _verify(files: Sequence[int], progress: Progress, name: bytes, size: int, digest: bytes, algorithm: str) -> bool:
@@ -58,7 +72,8 @@ def _verify(files: Sequence[int], progress: Progress, name: bytes, size: int, di
     return copy.verify_file(incoming, name, size, digest, algorithm, progress=progress)
 
 
-WORKS: Final[dict[str, tuple[Callable[..., Any], type]]] = {"copy": (_copy, CopyResult), "verify": (_verify, bool)}
+COPY, VERIFY = "copy", "verify"
+WORKS: Final[dict[str, tuple[Callable[..., Any], type]]] = {COPY: (_copy, CopyResult), VERIFY: (_verify, bool)}
 
 
 def do(work: Work, progress: Progress) -> Any:  # what the work returns
@@ -83,33 +98,43 @@ class _Works:
         with ExitStack() as stack, self._connection:
             for fd in self._files:
                 stack.callback(os.close, fd)
-            with ThreadPoolExecutor(AT_ONCE, "copy", initializer=syscalls.stand_back) as pool:
-                said = list(pool.map(self._one, range(len(self._works))))
+            numbers = range(len(self._works))
+            if len(numbers) < MANY:
+                with ThreadPoolExecutor(AT_ONCE, "copy", initializer=syscalls.stand_back) as pool:
+                    said = list(pool.map(self._one, numbers))
+            else:
+                syscalls.stand_back()
+                self._read_ahead()
+                said = [self._one(number) for number in numbers]
             with suppress(ConnectionError):  # the daemon is gone
                 self._connection.send(msgpack.encode(said))
 
-    def _one(self, number: int) -> tuple[int, Any]:
+    def _read_ahead(self) -> None:
+        """Have the disk fetch all that is to be copied while the first is."""
+        for name, files, _ in self._works:
+            if name == COPY:
+                os.posix_fadvise(self._files[files[0]], 0, 0, os.POSIX_FADV_WILLNEED)
+
+    def _one(self, number: int) -> tuple[int, Any, int]:
         name, files, arguments = self._works[number]
-        told_at, told, last = time.monotonic(), -1, 0
+        told_at, last = time.monotonic(), 0
 
         def progress(size: int) -> None:
-            nonlocal told_at, told, last
+            nonlocal told_at, last
             last = size
             if time.monotonic() - told_at >= TELL_S:
                 self._tell(number, size)
-                told_at, told = time.monotonic(), size
+                told_at = time.monotonic()
 
         try:
             found = do(Work(name, tuple(self._files[each] for each in files), tuple(arguments)), progress)
-            if told != last:
-                self._tell(number, last)
         except _Stop:
-            return (1, (0, ""))
+            return (1, (0, ""), last)
         except OSError as error:
-            return (1, (error.errno or 0, error.strerror or str(error)))
+            return (1, (error.errno or 0, error.strerror or str(error)), last)
         except Exception:  # noqa: BLE001  # the daemon raises it
-            return (2, traceback.format_exc())
-        return (0, found)
+            return (2, traceback.format_exc(), last)
+        return (0, found, last)
 
     def _tell(self, number: int, size: int) -> None:
         with self._turn:

@@ -19,7 +19,7 @@ from fusestore.model import Backing
 from fusestore.roots import syscalls
 from fusestore.roots.ahead import AT_A_TIME, ahead
 from fusestore.roots.hashing import BLOCK_BYTES, Hasher
-from fusestore.roots.identity import IDENTITY_XATTR
+from fusestore.roots.identity import IDENTITY_XATTR, write_fd
 from fusestore.roots.opening import leave_atime, open_object, open_regular, path_of
 from fusestore.roots.syscalls import birth, birth_fd
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from fusestore.model import RootNo
+    from fusestore.roots.identity import Label
 
     Progress = Callable[[int], None]
 
@@ -53,6 +54,7 @@ def copy_file(
     *,
     root: RootNo,
     algorithm: str,
+    label: Label | None = None,
     progress: Progress | None = None,
 ) -> CopyResult:
     """Copy the open regular file `source` to the new file `name` in the directory `incoming`; holes stay holes.
@@ -62,6 +64,7 @@ def copy_file(
 
     Args:
         root: the number of the root that `incoming` belongs to, for the backing.
+        label: whose bytes these are; it gets the copy's own backing, and stays out where the disk cannot carry it.
         progress: called with the number of bytes done so far; what it raises ends the copy.
 
     Raises:
@@ -81,9 +84,13 @@ def copy_file(
         else:
             _set_aside(target, before)
             _copy_bytes(source, target, before.st_size, hasher, progress)
-        os.ftruncate(target, hasher.size)
-        _copy_attributes(source, target, before)
-        return CopyResult(hasher.size, hasher.digest(), Backing(root, *birth_fd(target)))
+        if (
+            not os.fstat(target).st_size == hasher.size == before.st_size
+        ):  # for ext4 it is dear even when it does nothing
+            os.ftruncate(target, hasher.size)
+        backing = Backing(root, *birth_fd(target))
+        _copy_attributes(source, target, before, label._replace(backing=backing) if label is not None else None)
+        return CopyResult(hasher.size, hasher.digest(), backing)
     except BaseException:
         os.unlink(name, dir_fd=incoming)
         raise
@@ -274,7 +281,7 @@ def _copy_attributes_to(source: int, directory: int, name: bytes, status: os.sta
         os.close(target)
 
 
-def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
+def _copy_attributes(source: int, target: int, status: os.stat_result, label: Label | None = None) -> None:
     """Owner first, which clears set-id bits and capabilities; xattrs before a mode that may forbid them; times last."""
     path = path_of(target)
     mode = stat.S_IMODE(status.st_mode)
@@ -283,6 +290,8 @@ def _copy_attributes(source: int, target: int, status: os.stat_result) -> None:
     except PermissionError:
         mode &= ~_SET_ID  # they would speak of another owner
     _copy_xattrs(path_of(source), path)
+    if label is not None:  # after the user's, whose place it must not take
+        write_fd(target, label)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(path, mode)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -37,7 +37,7 @@ Discards = list[tuple[int, "Discard"]]
 
 
 class Copy(NamedTuple):
-    """A copy in the target root's incoming area.
+    """A copy in the target root's incoming area, with the label of its inode if it has content.
 
     Attributes:
         digest: was verified on it, by `algorithm`; b"" for what has no content.
@@ -69,8 +69,8 @@ def open_copy(driver: Driver, staged: bytes, *, write: bool) -> int:
 def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
     """Switch `inode` to its copy.
 
-    All that can fail comes before the switch, or is taken back: readers get their descriptor of the copy, and the copy
-    its label, while it is still staged.
+    All that can fail comes before the switch, or is taken back: readers get their descriptor of the copy while it is
+    still staged.
 
     Returns:
         what to destroy once the switch is durable.
@@ -84,8 +84,6 @@ def arrive(store: Store, move: Move, inode: Inode, made: Copy) -> Discards:
     places = [prepare(store, spot, number, inode.id) for spot in spots]
     incoming, staged = driver.incoming(), made.staged
     backing = driver.backing(incoming, staged)
-    if inode.is_regular:
-        identity.write(driver, incoming, staged, identity.Label(inode.id, number, driver.uuid, backing))
     intent = Arrive(
         number,
         move.number,

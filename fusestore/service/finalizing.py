@@ -14,6 +14,7 @@ from fusestore.core.intents import Writing
 from fusestore.model import Cause, FileStamp, Operation, Outside, State
 from fusestore.service import keeping, replicas
 from fusestore.service.looking import see
+from fusestore.service.soundness import unsound
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
@@ -101,9 +102,10 @@ def settle(store: Store, work: Unsettled, digest: bytes) -> bool:
     cut_off = work.number in store.cut_off
     cause = Cause.RECOVER if cut_off else Cause.USER
     if work.number in store.suspects:
-        if (inode.hash_algorithm, inode.hash) == (algorithm, digest):
+        as_known = (inode.hash_algorithm, inode.hash) == (algorithm, digest)  # only the ctime had moved
+        if as_known or unsound(store, inode) is not None:  # who is known to be bad does not become a version by a look
             store.suspects.discard(work.number)
-            return True  # only the ctime had moved
+            return True
         inode.version += 1  # written outside, with the mtime put back
         cause = Cause.OUTSIDE
     inode.hash, inode.hash_algorithm, inode.hash_version = digest, algorithm, inode.version

@@ -10,7 +10,6 @@ from fusestore.core.intents import Replicate
 from fusestore.core.placement import by_id
 from fusestore.errors import InvalidRequest, NotFound, RootReadOnly
 from fusestore.model import Cause, InodeNo, Layout, Operation, Replica, ReplicaState, RootNo
-from fusestore.roots import identity
 from fusestore.service import draining, moving, replicas
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import destroy
@@ -146,7 +145,6 @@ def put_in_place(store: Store, inode: Inode, made: Made) -> None:
     incoming = driver.incoming()
     at = store.places.at(by_id(made.root), inode.number, inode.id)
     backing = driver.backing(incoming, made.staged)
-    identity.write(driver, incoming, made.staged, identity.Label(inode.id, inode.number, driver.uuid, backing))
     intent = Replicate(
         inode.number, inode.id, made.root, made.staged, made.version, made.size, made.algorithm, made.digest, backing
     )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fusestore.jobs.held import Held
+    from fusestore.jobs.walk import Beside
     from fusestore.model import InodeNo, Move
 
 pytestmark = pytest.mark.timeout(60)
@@ -204,11 +205,11 @@ def test_no_more_moves_are_in_hand_than_there_are_workers(opened: Opened) -> Non
     most = 0
     bring = opened.mover.bring
 
-    async def watched(move: Move) -> None:
+    async def watched(move: Move, beside: Beside) -> None:
         nonlocal most
         begun.append(move.number)
         most = max(most, len(opened.mover.running))
-        await bring(move)
+        await bring(move, beside)
 
     opened.mover.bring = watched  # type: ignore[method-assign]
 
@@ -257,9 +258,9 @@ def test_a_move_that_is_asked_for_is_tried_again_at_once_and_no_other(opened: Op
     begun: list[MoveNo] = []
     bring = opened.mover.bring
 
-    async def watched(move: Move) -> None:
+    async def watched(move: Move, beside: Beside) -> None:
         begun.append(move.number)
-        await bring(move)
+        await bring(move, beside)
 
     opened.mover.bring = watched  # type: ignore[method-assign]
 
@@ -349,7 +350,7 @@ def test_what_is_paused_in_hand_is_put_down_and_goes_on_when_it_is_resumed(opene
 def test_a_move_that_waited_is_running_once_its_bytes_flow(opened: Opened) -> None:
     (number,) = files_on_their_way(opened, 1)
 
-    async def flow(move: Move) -> None:
+    async def flow(move: Move, beside: Beside) -> None:
         moving.change(opened.store, move, MoveEvent.STARTED)
         moving.change(opened.store, move, MoveEvent.HELD_UP, "no room")
         move.bytes_done += 1
@@ -381,9 +382,9 @@ def test_a_move_without_room_is_tried_ever_more_rarely_and_soon_after_there_is_s
     tried: list[float] = []
     bring = opened.mover.bring
 
-    async def watched(move: Move) -> None:
+    async def watched(move: Move, beside: Beside) -> None:
         tried.append(trio.current_time())
-        await bring(move)
+        await bring(move, beside)
 
     opened.mover.bring = watched  # type: ignore[method-assign]
 
@@ -550,10 +551,10 @@ def test_what_waits_for_help_is_tried_ever_more_rarely(opened: Opened) -> None:
     tries = 0
     bring = opened.mover.bring
 
-    async def watched(move: Move) -> None:
+    async def watched(move: Move, beside: Beside) -> None:
         nonlocal tries
         tries += 1
-        await bring(move)
+        await bring(move, beside)
 
     opened.mover.bring = watched  # type: ignore[method-assign]
 

@@ -174,6 +174,23 @@ def test_one_root_alone_and_what_was_read_not_long_ago(two: Opened) -> None:
     assert scrub(two, again=True).status()["checked"] == 3
 
 
+def test_a_look_does_not_make_a_new_version_of_what_is_known_to_be_bad_but_a_later_time_does(shared: Opened) -> None:
+    """The ctime of a file has moved, and nothing else: before it is known to be bad that would be somebody's edit."""
+    shared.write(f"{HOT}/bad", b"x" * 100)
+    shared.settle()
+    rot(shared, "hot", "bad")
+    scrub(shared)
+    shared.stat(f"{HOT}/bad")
+    shared.settle()
+    inode = shared.stat(f"{HOT}/bad")
+    assert (inode.version, [each.number for each, _ in soundness.all_unsound(shared.store)]) == (1, [inode.number])
+    (shared.disks["hot"] / "bad").touch()
+    shared.stat(f"{HOT}/bad")
+    shared.settle()
+    assert shared.stat(f"{HOT}/bad").version == 2
+    assert soundness.all_unsound(shared.store) == []
+
+
 def test_what_somebody_writes_is_passed_over(two: Opened) -> None:
     fh = two.open_file(f"{HOT}/good", write=True)
     status = scrub(two).status()

@@ -119,6 +119,40 @@ class Job:
         self._work.close()
 
 
+class Beside:
+    """Coroutines on their way side by side, which may begin others; what a nursery is for trio."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Job] = []
+
+    @property
+    def are_over(self) -> bool:
+        return not self._jobs
+
+    def start_soon(self, work: Callable[..., Coroutine[None, None, object]], *args: Any) -> None:
+        self._jobs.append(Job(work(*args)))
+
+    def step(self) -> None:
+        """Take each to its next waiting point."""
+        for job in list(self._jobs):
+            job.step()
+            if job.is_over:
+                self._jobs.remove(job)
+
+    def finish(self) -> None:
+        for _ in range(MANY):
+            if self.are_over:
+                return
+            self.step()
+        raise AssertionError("jobs do not come to an end")
+
+    def drop(self) -> None:
+        """End them where they are, as a crash or an unmount would."""
+        for job in self._jobs:
+            job.drop()
+        self._jobs.clear()
+
+
 def finish(work: Coroutine[Any, None, T], meanwhile: Callable[[], None] = lambda: None) -> T:
     """Run a coroutine from its start to its end; returns what it returns.
 

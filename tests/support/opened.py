@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from fusestore import config
+from fusestore.jobs import walk
 from fusestore.jobs.drainer import Drainer
 from fusestore.jobs.hasher import Hasher
 from fusestore.jobs.mover import Mover
@@ -27,7 +28,7 @@ from fusestore.service import discarding, emptying, keeping
 from fusestore.service.emptying import Needs
 from fusestore.service.founding import create_store, open_store
 from fusestore.service.recovery import recover
-from tests.support.byhand import MANY, Job, finish
+from tests.support.byhand import MANY, Beside, finish
 from tests.support.proofs import Proofs
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from fusestore.core.intents import Discard
     from fusestore.core.ports import Driver
     from fusestore.service.store import Store
+
+walk.HANDFUL = 2  # type: ignore[misc]  # so that the small trees of tests have several in hand
 
 
 @contextlib.contextmanager
@@ -110,7 +113,7 @@ class Opened(Proofs):
         self.hasher = Hasher(self.store)
         self.replicator = Replicator(self.store)
         self.drainer = Drainer(self.store)
-        self.jobs: dict[MoveNo, Job] = {}
+        self.jobs: dict[MoveNo, Beside] = {}
         self.replaced: list[tuple[int, Discard]] = []
         self.store.on_replaced = self.replaced.extend
         if wrap is not None:
@@ -153,8 +156,8 @@ class Opened(Proofs):
             shutil.rmtree(directory)
 
     def _drop_jobs(self) -> None:
-        for job in self.jobs.values():
-            job.drop()
+        for jobs in self.jobs.values():
+            jobs.drop()
         self.jobs.clear()
         self.store.running.clear()
 
@@ -166,10 +169,12 @@ class Opened(Proofs):
             for move in self.store.index.moves(open_only=True):
                 if move.number not in self.jobs:
                     self.store.running[move.number] = move
-                    self.jobs[move.number] = Job(self.mover.bring(move))
-            for number, job in list(self.jobs.items()):
-                job.step()
-                if job.is_over:
+                    beside = Beside()
+                    self.jobs[move.number] = beside
+                    beside.start_soon(self.mover.bring, move, beside)
+            for number, jobs in list(self.jobs.items()):
+                jobs.step()
+                if jobs.are_over:
                     del self.jobs[number], self.store.running[number]
 
     def go_on(self) -> None:
