@@ -88,6 +88,8 @@ class Events(_Section, frozen=True):
     """[events]: the feed."""
 
     keep: Annotated[int, Meta(ge=1, description="a number of events, 1 or more")] = 1_000_000
+    keep_days: Annotated[float, Meta(ge=0, description="a number of days, 0 for no limit")] = 0.0
+    keep_unacked: Annotated[int, Meta(ge=1, description="a number of events, 1 or more")] = 10_000_000
 
 
 class Moves(_Section, frozen=True):
@@ -186,6 +188,8 @@ _DEFAULT_TOML: Final = """\
 
 # [events]
 # keep = 1_000_000           # how many events a watcher can go back
+# keep_days = 0              # and for how long at most; 0: no limit
+# keep_unacked = 10_000_000  # how many are kept at most for named consumers that have not acknowledged them
 
 # [moves]
 # workers = 8                # moves carried at the same time

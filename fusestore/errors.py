@@ -42,6 +42,10 @@ class NoMove(NotFound):
     """There is no such move."""
 
 
+class NoConsumer(NotFound):
+    """There is no consumer of that name."""
+
+
 class AlreadyExists(NamespaceError):
     """The name is taken."""
 

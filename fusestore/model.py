@@ -148,6 +148,15 @@ class Replica(Struct, array_like=True, frozen=True):
     source: RootNo = RootNo(0)  # whose copy is read to make it, if that can be; 0: no matter which
 
 
+class Consumer(Struct, array_like=True, frozen=True):
+    """A watcher with a name, for which the event log is kept until it has acknowledged."""
+
+    seq: int  # the last event that it has acknowledged, or the last before it came
+    epoch: int
+    acked_ns: int  # when that was
+    lost_seq: int = 0  # the last event that went although it had not acknowledged it; 0: none has
+
+
 class Drain(Struct, array_like=True, frozen=True):
     """A resource root that is being emptied, or is empty."""
 
@@ -297,6 +306,7 @@ class Cause(StrEnum):
     ADOPT = "adopt"
     OUTSIDE = "outside"
     RECOVER = "recover"
+    EXPIRE = "expire"
 
 
 class Operation(StrEnum):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypedDict
 
 import typer
 
+from fusestore.cli.consumers import Acknowledging
 from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import moment, print_json_line, readable
 from fusestore.cli.target import connect, find
+from fusestore.control.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fusestore.control.client import Client
 
 PAGE: Final = 1000
 
@@ -40,22 +42,37 @@ def events(
     kind: Annotated[
         list[str] | None, typer.Option("--kind", metavar="KIND", help="Only events of this kind; repeatable.")
     ] = None,
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only what was not printed for this name before; a new one begins now, or after --since.",
+            show_default=False,
+        ),
+    ] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
     """Print the event log, one event a line.
 
-    Exit status 1 when events after --since are no longer in the log.
+    With --consumer an event is acknowledged once it is printed, and the log keeps those that are not, so that nothing
+    is missed however long nobody asked. Exit status 1 when events after --since are no longer in the log.
     """
     client, place = find(what, socket) if what is not None else (connect(socket), {})
-    with client:
+    with client, ExitStack() as stack:
         path = client.call("files.get", place)["path"] if "id" in place else place.get("path")
         wanted = Wanted(paths=None if path is None else [path], roots=root or None, kinds=kind or None)
+        acknowledging = None
+        if consumer is not None:
+            acknowledging = Acknowledging(stack.enter_context(Client(client.path)), client, consumer, since)
+            since = acknowledging.since
         for event in _followed(client, since, wanted) if follow else _logged(client, since, wanted):
             if json:
-                print_json_line(event, flush=follow)
+                print_json_line(event, flush=follow or consumer is not None)
             else:
-                print(_line(event), flush=follow)
+                print(_line(event), flush=follow or consumer is not None)
+            if acknowledging is not None:
+                acknowledging.printed(event)
 
 
 def _followed(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from fusestore.cli import (
+    consumers,
     draining,
     events,
     explain,
@@ -39,6 +40,7 @@ VERBS: Final[Verbs] = (
     (inspect.history, "fusestore history /mnt/lab/uploads/removed.txt --json"),
     (explain.explain, "fusestore explain /mnt/lab/resources/cold/run1.fastq"),
     (events.events, "fusestore events --since 120 --follow --json"),
+    (consumers.consumers, "cd /mnt/lab && fusestore consumers"),
     (moves.wait, "mv uploads/run1 resources/cold/ && fusestore wait resources/cold/run1"),
     (replicas.replicate, "fusestore replicate resources/hot/run7 --to cold --wait"),
     (replicas.drop, "fusestore drop resources/hot/run7 --from hot"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from fusestore.cli.consumers import wait_acknowledged
 from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
@@ -120,6 +121,10 @@ def wait(
     what: Annotated[list[str] | None, typer.Argument(metavar="PATH|ID|MOVE...", help="What to wait for.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Wait for everything.")] = False,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", min=0, help="Give up after this long.")] = None,
+    acked_by: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="And until this consumer has acknowledged all of it.", show_default=False),
+    ] = None,
     socket: Socket = None,
     json: Json = False,
 ) -> None:
@@ -147,10 +152,22 @@ def wait(
                 raise StartupError(f"not over after {timeout} s; it goes on, see `fusestore moves`") from None
             for kind, known in result.items():
                 known += [each for each in found[kind] if each not in known]
-    stuck = [move for move in result["moves"] if move["state"] not in _WELL]
+        if acked_by is not None:
+            for client, _ in asked:
+                wait_acknowledged(client, acked_by, max(0.0, until - time.monotonic()) if until is not None else None)
     if json:
         print_json(result)
-    elif stuck:
+    _complain_of(result, json=json)
+
+
+def _complain_of(result: dict[str, list[dict[str, Any]]], *, json: bool) -> None:
+    """Show what waits for somebody.
+
+    Raises:
+        StartupError: something does.
+    """
+    stuck = [move for move in result["moves"] if move["state"] not in _WELL]
+    if stuck and not json:
         print_moves(stuck)
     held = result["replicas"]
     if held and not json:

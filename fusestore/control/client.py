@@ -63,6 +63,11 @@ class Client:
     ) -> None:
         self._socket.close()
 
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing that it has received waits to be read."""
+        return b"\n" not in self._received
+
     def call(
         self,
         method: str,
@@ -100,6 +105,7 @@ class Client:
         since: int | None = None,
         epoch: int | None = None,
         *,
+        consumer: str | None = None,
         paths: list[str] | None = None,
         roots: list[str] | None = None,
         kinds: list[str] | None = None,
@@ -109,13 +115,14 @@ class Client:
         Each is the broadcast's data with its operation, seq and epoch.
 
         Args:
+            consumer: go on behind what this one has acknowledged; instead of `since`.
             paths, roots, kinds: only events of these; None for all.
 
         Raises:
             StreamLost: events are missing.
             NoDaemon: the daemon went away; go on with the last seq and epoch once it is back.
         """
-        wanted = {"paths": paths, "roots": roots, "kinds": kinds}
+        wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
         self.call("events.listen", {"since": since, "epoch": epoch, **wanted})
         while True:
             message = self._receive(None)

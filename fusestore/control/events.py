@@ -60,9 +60,10 @@ class Since(Wanted, forbid_unknown_fields=True):
 class Cursor(Wanted, forbid_unknown_fields=True):
     """The last event the watcher has seen; without `since`, only what comes from now on.
 
-    With `progress`, how far moves are, too.
+    A `consumer` goes on behind what it has acknowledged. With `progress`, how far moves are, too.
     """
 
+    consumer: str | None = None
     since: Seq | None = None
     epoch: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     progress: bool = False
@@ -199,11 +200,25 @@ def list_events(call: Call, wanted: Since) -> dict[str, Any]:
 def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
     """Broadcast every event after `since` that is wanted, each once: those in the log, then each as it happens."""
     chosen = _chosen(call, cursor)
-    since = call.queries.last_seq if cursor.since is None else cursor.since
+    since, epoch = _begun(call.queries, cursor)
     call.feed.stop()
-    reason = why_lost(call.queries, since, cursor.epoch)
+    reason = why_lost(call.queries, since, epoch)
     call.then = partial(call.feed.start, since, reason, chosen, progress=cursor.progress)
     return _ends(call.queries)
+
+
+def _begun(queries: Queries, cursor: Cursor) -> tuple[int, int | None]:
+    """After which event a watcher is fed, and its epoch.
+
+    Raises:
+        ControlError: two are named; NotFound: there is no such consumer.
+    """
+    if cursor.consumer is None:
+        return queries.last_seq if cursor.since is None else cursor.since, cursor.epoch
+    if cursor.since is not None:
+        raise ControlError("bad_data", "data: give a consumer or since, not both", '{"consumer": "backup"}')
+    known = queries.consumer(cursor.consumer)
+    return known["seq"], known["epoch"]
 
 
 def unlisten(call: Call, _: Arguments) -> dict[str, bool]:

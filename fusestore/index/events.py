@@ -18,7 +18,7 @@ from fusestore.model import MoveNo
 if TYPE_CHECKING:
     from fusestore.index.batch import Batch
     from fusestore.index.schema import Numbers
-    from fusestore.model import Event, InodeNo, JournalEntry, Move
+    from fusestore.model import Consumer, Event, InodeNo, JournalEntry, Move
 
 FORGET_AT_ONCE: Final = 1024  # events, some 12 ms of the event loop
 
@@ -53,21 +53,35 @@ class History(Tables):
     def epoch(self) -> int:
         return self.numbers.epoch
 
-    def forget_events(self, batch: Batch, keep: int) -> int:
-        """Add the removal of the oldest events to `batch`, so that at least `keep` stay.
+    def forget_events(self, batch: Batch, keep: int, *, older_ns: int = 0, until: int | None = None) -> int:
+        """Add the removal of the oldest events to `batch`: those beyond the last `keep`, and those before `older_ns`.
+
+        Args:
+            until: the last that may go.
 
         Returns:
-            How many go: at most FORGET_AT_ONCE. Call again, with a new batch, until it is 0.
+            the seq of the last that goes, 0 if none does. At most FORGET_AT_ONCE go: call again, with a new batch.
         """
         surplus = self._txn.stat(self._events)["entries"] - keep
-        cut: list[bytes] = []
-        for key, _ in self.scan(schema.EVENTS):
-            if len(cut) >= min(surplus, FORGET_AT_ONCE):
+        last = 0
+        for count, (key, value) in enumerate(self.scan(schema.EVENTS)):
+            seq = read_u64(key)
+            if count == FORGET_AT_ONCE or (until is not None and seq > until):
                 break
-            cut.append(key)
-        for key in cut:
+            if count >= surplus and not (older_ns and schema.EVENT.unpack(value).time_ns < older_ns):
+                break
             batch.rows[schema.TAG[schema.EVENTS] + key] = None
-        return len(cut)
+            last = seq
+        return last
+
+    def consumer(self, name: str) -> Consumer | None:
+        raw = self.get(schema.META, schema.consumer_row(name))
+        return schema.CONSUMER.unpack(raw) if raw is not None else None
+
+    def consumers(self) -> dict[str, Consumer]:
+        """Those that have a name, by that."""
+        found = self.scan(schema.META, schema.CONSUMER_ROW)
+        return {key.removeprefix(schema.CONSUMER_ROW).decode(): schema.CONSUMER.unpack(raw) for key, raw in found}
 
     # -- journal and moves ------------------------------------------------------------------------------------------
 

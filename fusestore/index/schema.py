@@ -30,7 +30,7 @@ and never reused.
     vanished    inode u64                    time_ns u64          lost its disk object to someone outside
     vanishings  time_ns u64, inode u64       -                    the same, oldest first
     meta        text                         raw                  format, uuid, run, clean, lost, applied, numbers,
-                                                                  copies, drain, scrub
+                                                                  copies, drain, scrub, consumer
     replicas    inode u64, root u32          Replica              a further copy of a file, in that root's id area
     due         root u32, inode u64          -                    a copy to be made or made again; of a directory: of
                                                                   each file below it; root 0: on which is not chosen
@@ -80,6 +80,7 @@ from fusestore.core.intents import Intent
 from fusestore.errors import IndexFault
 from fusestore.model import (
     Backing,
+    Consumer,
     Drain,
     Event,
     Inode,
@@ -139,6 +140,7 @@ APPLIED_ROW: Final = b"applied"  # number of the last log record that is in this
 NUMBERS_ROW: Final = b"numbers"
 DRAIN_ROW: Final = b"drain"  # and a root that is to be empty: `Drain`
 COPIES_ROW: Final = b"copies"  # and a root: how many copies of each of its files were asked for (u64)
+CONSUMER_ROW: Final = b"consumer."  # and a name: `Consumer`
 SCRUB_ROW: Final = b"scrub"  # the last pass, or the one that goes on
 
 _U16: Final = struct.Struct(">H")
@@ -192,6 +194,10 @@ def copies_row(root: int) -> bytes:
 
 def drain_row(root: int) -> bytes:
     return DRAIN_ROW + u32(root)
+
+
+def consumer_row(name: str) -> bytes:
+    return CONSUMER_ROW + name.encode()
 
 
 def replica_key(number: int, root: int) -> bytes:
@@ -286,6 +292,7 @@ MOVE: Final = Record(msgpack.Decoder(Move))
 EVENT: Final = Record(msgpack.Decoder(Event))
 ENTRY: Final = Record(msgpack.Decoder(JournalEntry))
 REPLICA: Final = Record(msgpack.Decoder(Replica))
+CONSUMER: Final = Record(msgpack.Decoder(Consumer))
 DRAIN: Final = Record(msgpack.Decoder(Drain))
 ROOT: Final = Record(msgpack.Decoder(RootRecord))
 VERIFICATION: Final = Record(msgpack.Decoder(Verified))

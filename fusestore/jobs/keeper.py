@@ -10,7 +10,7 @@ import trio
 
 from fusestore.errors import FusestoreError, IndexFault
 from fusestore.roots import health
-from fusestore.service import absence, discarding, draining, syncing, trash, vanished
+from fusestore.service import absence, consumers, discarding, draining, syncing, trash, vanished
 
 if TYPE_CHECKING:
     from fusestore.core.intents import Discard
@@ -68,10 +68,7 @@ async def sweep(store: Store) -> None:
 
 
 async def _cut_events(store: Store) -> None:
-    batch = store.batch()
-    while store.index.forget_events(batch, store.config.events.keep):
-        store.index.apply(batch)
-        batch = store.batch()
+    while consumers.cut_log(store):  # noqa: ASYNC110  (each look is a part of the work)
         await trio.sleep(CUT_PAUSE_S)
 
 

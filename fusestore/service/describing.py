@@ -20,7 +20,8 @@ from fusestore.service.space import room
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
-    from fusestore.model import Event, Inode, JournalEntry, Move, Spot, Verified
+    from fusestore.index.store import Index
+    from fusestore.model import Consumer, Event, Inode, JournalEntry, Move, Spot, Verified
     from fusestore.service.store import Store
 
 TYPES: Final = {
@@ -140,6 +141,18 @@ def event(event: Event) -> dict[str, Any]:
         "pid": event.pid,
         "move": event.move,
         "detail": event.detail,
+    }
+
+
+def consumer(name: str, consumer: Consumer, index: Index) -> dict[str, Any]:
+    """How far a named watcher is; `lag` counts seqs, some of which an epoch may have skipped."""
+    return {
+        "consumer": name,
+        "seq": consumer.seq,
+        "epoch": consumer.epoch,
+        "acked_ns": consumer.acked_ns,
+        "lag": max(0, index.last_seq - consumer.seq),
+        "lost": consumer.lost_seq > consumer.seq,
     }
 
 

@@ -15,6 +15,7 @@ from fusestore.service import (
     absence,
     awaiting,
     cancelling,
+    consumers,
     copies,
     describing,
     draining,
@@ -83,6 +84,7 @@ class Queries:
         self._scrubber = scrubber
         self._started = time.monotonic()
         self._news = trio.Event()
+        self._acked = trio.Event()
         self._awaited = False  # somebody waits for news: for most changes nobody does
         self.shutdown = stop
         store.index.on_events = self._on_events
@@ -110,6 +112,60 @@ class Queries:
         while self.last_seq <= seq:
             self._awaited = True
             await self._news.wait()
+
+    def consumers(self) -> list[dict[str, Any]]:
+        """How far each named watcher is."""
+        found = self._store.index.consumers().items()
+        return [describing.consumer(name, each, self._store.index) for name, each in found]
+
+    def consumer(self, name: str) -> dict[str, Any]:
+        """One of them.
+
+        Raises:
+            NoConsumer
+        """
+        return describing.consumer(name, consumers.get(self._store, name), self._store.index)
+
+    def register(self, name: str, seq: int) -> bool:
+        """Have the log keep what comes after an event for a watcher of this name; False if there is one.
+
+        Raises:
+            InvalidRequest: it is no name.
+        """
+        return consumers.register(self._store, name, seq, self.epoch)
+
+    def acknowledge(self, name: str, seq: int, epoch: int) -> dict[str, Any]:
+        """A consumer has handled all events up to this one.
+
+        Raises:
+            NoConsumer
+        """
+        consumer = consumers.acknowledge(self._store, name, seq, epoch)
+        self._tell_acked()
+        return describing.consumer(name, consumer, self._store.index)
+
+    def forget(self, name: str) -> bool:
+        """Keep nothing for a consumer any more; False if there is none of that name."""
+        forgotten = consumers.forget(self._store, name)
+        self._tell_acked()
+        return forgotten
+
+    async def acknowledged(self, name: str, seq: int, report: Report) -> dict[str, Any]:
+        """Return once a consumer has handled all events up to this one.
+
+        Raises:
+            NoConsumer: it is not, or not any more.
+        """
+        first = None
+        while (consumer := consumers.get(self._store, name)).seq < seq:
+            first = consumer.seq if first is None else first
+            report(consumer.seq - first, seq - first, "events")
+            await self._acked.wait()
+        return self.consumer(name)
+
+    def _tell_acked(self) -> None:
+        acked, self._acked = self._acked, trio.Event()
+        acked.set()
 
     def _on_events(self, events: list[Event]) -> None:
         if self._awaited:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from fusestore.errors import LastCopy, NoMove, NoRoom, NotFound
+from fusestore.errors import LastCopy, NoConsumer, NoMove, NoRoom, NotFound
 from fusestore.model import InodeNo
 from fusestore.service.asking import Answer
 
@@ -30,6 +30,7 @@ class FakeQueries:
         self.stuck: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str | int | None]] = []
         self.running = 0
+        self.acked: dict[str, int] = {}
         self.copies: list[tuple[str, str, str | None]] = []
         self.let_go = trio.Event()
         self.was_shut_down = trio.Event()
@@ -53,6 +54,31 @@ class FakeQueries:
             }
         self._news.set()
         self._news = trio.Event()
+
+    def consumers(self) -> list[dict[str, Any]]:
+        return [self.consumer(name) for name in self.acked]
+
+    def consumer(self, name: str) -> dict[str, Any]:
+        if name not in self.acked:
+            raise NoConsumer(name)
+        return {"consumer": name, "seq": self.acked[name], "epoch": self.epoch}
+
+    def register(self, name: str, seq: int) -> bool:
+        return self.acked.setdefault(name, seq) is seq
+
+    def acknowledge(self, name: str, seq: int, epoch: int) -> dict[str, Any]:
+        self.acked[name] = max(self.acked[name], seq)
+        self._news.set()
+        self._news = trio.Event()
+        return self.consumer(name)
+
+    def forget(self, name: str) -> bool:
+        return self.acked.pop(name, None) is not None
+
+    async def acknowledged(self, name: str, seq: int, report: Report) -> dict[str, Any]:
+        while self.consumer(name)["seq"] < seq:
+            await self._news.wait()
+        return self.consumer(name)
 
     def cut(self, first_seq: int) -> None:
         """Retention takes everything before `first_seq`."""

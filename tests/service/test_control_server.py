@@ -116,6 +116,39 @@ async def test_a_record_is_found_by_path_and_by_id_and_names_of_any_bytes_surviv
         assert (await peer.ask("files.get", path="uploads/\udcff\u00e9"))["data"]["path"] == "uploads/\udcff\u00e9"
 
 
+async def test_a_consumer_goes_on_behind_what_it_has_acknowledged(world: World) -> None:
+    world.queries.happen(10)
+    async with world.peer() as peer:
+        assert (await peer.ask("events.register", consumer="backup", since=2))["data"]["seq"] == 2
+        await peer.ask("events.ack", consumer="backup", seq=6, epoch=1)
+        await peer.ask("events.listen", consumer="backup")
+        assert await peer.seqs(4) == [7, 8, 9, 10]
+    async with world.peer() as peer:
+        both = await peer.ask("events.listen", consumer="backup", since=1)
+        assert both["error"]["code"] == "bad_data"
+        assert (await peer.ask("events.listen", consumer="who"))["error"]["code"] == "not_found"
+        for data in ({"seq": 11, "epoch": 1}, {"seq": 8, "epoch": 2}):
+            assert (await peer.ask("events.ack", consumer="backup", **data))["error"]["code"] == "lost"
+        world.queries.cut(9)
+        assert (await peer.ask("events.register", consumer="late", since=2))["error"]["code"] == "lost"
+
+
+async def test_whoever_waits_for_a_consumer_is_answered_when_it_has_acknowledged(world: World) -> None:
+    world.queries.happen(3)
+    async with world.peer() as waiting, world.peer() as peer:
+        await peer.ask("events.register", consumer="backup", since=0)
+        await waiting.send(
+            {"tid": 1, "collectionName": "events", "methodName": "acknowledged", "data": {"consumer": "backup"}}
+        )
+        for seq in (1, 2, 3):
+            await peer.ask("events.ack", consumer="backup", seq=seq, epoch=1)
+        answer = await waiting.receive()
+        while answer is not None and "progress" in answer:
+            answer = await waiting.receive()
+        assert answer is not None
+        assert answer["data"]["seq"] == 3
+
+
 async def test_describe_lists_every_method_with_its_arguments_and_role(world: World) -> None:
     async with world.peer() as peer:
         table = (await peer.ask("dispatcher.describe"))["data"]

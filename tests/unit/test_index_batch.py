@@ -310,7 +310,7 @@ def test_retention_cuts_events_at_the_front_only(index: Index) -> None:
     for number in range(10):
         create(index, b"%d" % number)
     batch = Batch()
-    assert index.forget_events(batch, keep=3) == 7
+    assert index.forget_events(batch, keep=3) == 7  # the last that goes
     index.apply(batch)
     assert [event.seq for event in index.events(0, 100)] == [8, 9, 10]
     assert index.first_seq == 8

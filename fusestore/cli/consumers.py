@@ -1,0 +1,95 @@
+"""Named watchers, for which the log keeps what they have not acknowledged: how far they are, and waiting for them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from fusestore.cli.options import Json, Socket
+from fusestore.cli.output import duration, print_json, print_table
+from fusestore.cli.target import connect
+from fusestore.errors import StartupError, UsageError
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fusestore.control.client import Client
+
+EVERY: Final = 100  # events that are acknowledged together, while more wait to be printed
+
+
+def consumers(
+    forget: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Keep nothing for this one any more.", show_default=False)
+    ] = None,
+    socket: Socket = None,
+    json: Json = False,
+) -> None:
+    """Show the named consumers of the event log, and how far behind each is.
+
+    `fusestore events --consumer NAME` makes one.
+    """
+    with connect(socket) as client:
+        if forget is not None and not client.call("events.forget", {"consumer": forget})["forgotten"]:
+            raise UsageError(f"there is no consumer {forget}")
+        found = client.call("events.consumers")
+    if json:
+        print_json(found)
+    elif found:
+        print_table(
+            ("NAME", "ACKNOWLEDGED", "BEHIND", "SINCE", ""),
+            [
+                (
+                    each["consumer"],
+                    str(each["seq"]),
+                    str(each["lag"]),
+                    duration(max(0.0, time.time() - each["acked_ns"] / 1e9)),
+                    "has lost events" if each["lost"] else "",
+                )
+                for each in found
+            ],
+        )
+    else:
+        print("there are no consumers")
+
+
+class Acknowledging:
+    """Acknowledges what was printed for a consumer: now and then, and whenever there is nothing left to print.
+
+    Args:
+        client: for this alone.
+        printing: whose events are printed.
+        since: where a new consumer begins; None for now.
+    """
+
+    def __init__(self, client: Client, printing: Client, name: str, since: int | None) -> None:
+        self._client = client
+        self._printing = printing
+        self._name = name
+        self._printed = 0
+        known = {each["consumer"]: each["seq"] for each in self._client.call("events.consumers")}
+        if name not in known:  # who may only read goes on as one that there is
+            known[name] = self._client.call("events.register", {"consumer": name, "since": since})["seq"]
+        self.since: int = known[name]
+
+    def printed(self, event: dict[str, Any]) -> None:
+        """An event is with whoever reads what is printed."""
+        self._printed += 1
+        if self._printed >= EVERY or self._printing.is_read:
+            self._client.call("events.ack", {"consumer": self._name, "seq": event["seq"], "epoch": event["epoch"]})
+            self._printed = 0
+
+
+def wait_acknowledged(client: Client, name: str, left_s: float | None) -> None:
+    """Return when a consumer has acknowledged everything up to now.
+
+    Raises:
+        StartupError: it has not, within `left_s` seconds.
+    """
+    fence = client.call("events.fence")
+    try:
+        client.call("events.acknowledged", {"consumer": name, "seq": fence["seq"]}, timeout_s=left_s)
+    except TimeoutError:
+        raise StartupError(f"{name} has not acknowledged event {fence['seq']} in time; it still may") from None

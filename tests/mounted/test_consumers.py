@@ -1,0 +1,81 @@
+"""A consumer with a name gets every event at least once, whoever of the two is killed, and others can wait for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.daemon import COMMAND, PROJECT, Mounted, eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def following(subject: Mounted, into: Path) -> subprocess.Popen[bytes]:
+    """`fusestore events --consumer` in a process of its own, which appends to a file."""
+    command = [*COMMAND, "events", "--consumer", "backup", "--follow", "--json", "--socket", str(subject.socket)]
+    with open(into, "ab") as file:
+        return subprocess.Popen(command, stdout=file, env={**os.environ, "PYTHONPATH": str(PROJECT)})
+
+
+def seqs(path: Path) -> set[int]:
+    """Of the lines that were written whole."""
+    return {json.loads(line)["seq"] for line in path.read_text().splitlines() if line.endswith("}")}
+
+
+def _is_told(seen: Path, path: str) -> bool:
+    return path in seen.read_text()
+
+
+def behind(subject: Mounted) -> int:
+    (consumer,) = subject.json("consumers", "--socket", str(subject.socket))
+    lag: int = consumer["lag"]
+    return lag
+
+
+def test_every_event_arrives_though_consumer_and_daemon_are_killed(own: Mounted, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    own.cli("events", "--consumer", "backup", "--since", "0", "--socket", own.socket)
+    for number in range(6):
+        process = following(own, seen)
+        for file in range(30):
+            (own.uploads / f"{number}-{file}").write_bytes(b"x")
+        eventually(partial(_is_told, seen, f"uploads/{number}-29"), "the last file's event")
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+        (own.uploads / f"{number}-between").write_bytes(b"x")
+        if number % 2:
+            own.kill9()
+            own.mount()
+    own.wait()
+    process = following(own, seen)
+    eventually(lambda: behind(own) == 0, "all is acknowledged", 30)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=10)
+    assert seqs(seen) >= {event["seq"] for event in own.events()}
+
+
+def test_others_wait_for_a_consumer_and_are_told_when_it_does_not_come(own: Mounted) -> None:
+    own.cli("events", "--consumer", "backup", "--socket", own.socket)
+    (own.uploads / "a").write_bytes(b"x")
+    own.cli("wait", own.uploads / "a")
+    slow = own.cli("wait", own.uploads / "a", "--acked-by", "backup", "--timeout", "1", code=1)
+    assert "backup has not acknowledged event" in slow.err
+    waiting = subprocess.Popen(
+        [*COMMAND, "wait", str(own.uploads / "a"), "--acked-by", "backup", "--timeout", "60"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+    )
+    printed = own.cli("events", "--consumer", "backup", "--json", "--socket", own.socket).out
+    assert "uploads/a" in printed
+    assert waiting.wait(timeout=60) == 0
+    assert "nobody" in own.cli("wait", "--all", "--acked-by", "nobody", "--socket", own.socket, code=1).err
+    own.cli("consumers", "--forget", "backup", "--socket", own.socket)
+    assert "there are no consumers" in own.cli("consumers", "--socket", own.socket).out

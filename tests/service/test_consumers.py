@@ -1,0 +1,113 @@
+"""Named consumers, and how long the log keeps what they have not acknowledged."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from msgspec.structs import replace
+
+from fusestore.errors import InvalidRequest, NoConsumer
+from fusestore.service import consumers
+
+if TYPE_CHECKING:
+    from tests.support.opened import Opened
+
+pytestmark = pytest.mark.timeout(60)
+A_YEAR_NS = 365 * consumers.DAY_NS
+
+
+def limits(opened: Opened, **settings: float) -> None:
+    config = opened.store.config
+    opened.store.config = replace(config, events=replace(config.events, **settings))
+
+
+def cut(opened: Opened) -> range:
+    """Let go of what need not be kept; returns what is left."""
+    while consumers.cut_log(opened.store):
+        pass
+    index = opened.store.index
+    return range(index.first_seq, index.last_seq + 1)
+
+
+def happen(opened: Opened, count: int) -> None:
+    for _ in range(count):
+        opened.mkdir("uploads/d")
+        opened.rmdir("uploads/d")
+
+
+def test_the_log_keeps_what_a_consumer_has_not_acknowledged(opened: Opened) -> None:
+    happen(opened, 20)
+    index = opened.store.index
+    assert consumers.register(opened.store, "slow", 10, index.epoch)
+    limits(opened, keep=5)
+    assert cut(opened) == range(11, index.last_seq + 1)
+    consumers.acknowledge(opened.store, "slow", 15, index.epoch)
+    assert cut(opened)[0] == 16
+    consumers.acknowledge(opened.store, "slow", 12, index.epoch)  # an acknowledgement is not taken back
+    assert index.consumer("slow") == consumers.get(opened.store, "slow")
+    assert consumers.get(opened.store, "slow").seq == 15
+    assert consumers.forget(opened.store, "slow")
+    assert len(cut(opened)) == 5
+    assert not consumers.forget(opened.store, "slow")
+
+
+def test_beyond_the_limit_events_go_all_the_same_and_each_consumer_that_loses_some_is_told_of_once(
+    opened: Opened,
+) -> None:
+    index = opened.store.index
+    for name in ("one", "two"):
+        consumers.register(opened.store, name, index.last_seq, index.epoch)
+    before = index.last_seq
+    happen(opened, 20)
+    lost: list[str] = []
+    index.on_events = lambda events: lost.extend(each.detail for each in events if each.kind == consumers.LOST)
+    limits(opened, keep=5, keep_unacked=10)
+    for _ in range(3):
+        consumers.acknowledge(opened.store, "two", index.last_seq, index.epoch)
+        cut(opened)
+        happen(opened, 3)
+    assert [detail.split()[0] for detail in lost] == ["one"]
+    assert consumers.get(opened.store, "one").seq == before
+    assert consumers.get(opened.store, "one").lost_seq > before
+    assert consumers.get(opened.store, "two").lost_seq == 0
+    assert len(cut(opened)) <= 10
+
+
+def test_events_go_when_they_are_old_however_few_there_are_but_not_before_they_are_acknowledged(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happen(opened, 3)
+    index = opened.store.index
+    last = index.last_seq
+    consumers.register(opened.store, "slow", 4, index.epoch)
+    limits(opened, keep_days=30)
+    assert cut(opened)[0] == 1
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + A_YEAR_NS)
+    assert cut(opened) == range(5, last + 1)
+    consumers.acknowledge(opened.store, "slow", last, index.epoch)
+    assert len(cut(opened)) == 0
+
+
+def test_what_a_consumer_has_acknowledged_survives_a_crash(opened: Opened) -> None:
+    happen(opened, 5)
+    epoch = opened.store.index.epoch
+    consumers.register(opened.store, "backup", 0, epoch)
+    consumers.register(opened.store, "other", 3, epoch)
+    consumers.acknowledge(opened.store, "backup", 7, epoch)
+    consumers.forget(opened.store, "other")
+    opened.crash()
+    opened.open()
+    assert {name: each.seq for name, each in opened.store.index.consumers().items()} == {"backup": 7}
+    assert not consumers.register(opened.store, "backup", 0, epoch)
+    assert consumers.get(opened.store, "backup").seq == 7
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 65, "ü", "a/b", "a\n"])
+def test_what_is_no_name_is_refused(opened: Opened, name: str) -> None:
+    with pytest.raises(InvalidRequest):
+        consumers.register(opened.store, name, 0, 1)
+    with pytest.raises(NoConsumer):
+        consumers.acknowledge(opened.store, name, 1, 1)
