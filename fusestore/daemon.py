@@ -176,6 +176,9 @@ def _alone(error: BaseException) -> BaseException:
 async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready) -> bool:
     """Everything that runs while mounted; returns whether it ended in order."""
     from fusestore.control import server, systemd
+    from fusestore.control.log_file import LogFile
+    from fusestore.control.roles import Roles
+    from fusestore.fuse.events_file import EventsFile
     from fusestore.fuse.notices import Notices
     from fusestore.jobs import keeper
     from fusestore.jobs.drainer import Drainer
@@ -196,7 +199,9 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     recover(store)
     scrubber = Scrubber(store)
     queries = Queries(store, mountpoint, mover.running, hasher.idle, scrubber, session.stop)
-    parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests)
+    events = EventsFile(LogFile(queries, Roles(store.config.control)))
+    session.show(events)
+    parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events)
     jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, control=store.config.control), store.socket_path, queries)

@@ -29,6 +29,7 @@ BY_ID_DIR: Final = InodeNo(6)
 MOVES_DIR: Final = InodeNo(7)
 BY_HASH_DIR: Final = InodeNo(8)
 HASH_DIRS: Final = {"blake3": InodeNo(9), "sha256": InodeNo(10)}
+EVENTS_FILE: Final = InodeNo(11)
 FIRST_INODE: Final = InodeNo(256)
 
 CONTROL_NAME: Final = b".fusestore"  # reserved: the virtual directory in the mount, the marker directory on a root

@@ -44,6 +44,11 @@ class Roles:
                 number = group_id(name.removeprefix(_GROUP_MARK), key) if is_group else _user_id(name, key)
                 known[number] = max(known.get(number, Role.ANYONE), role)
 
+    @property
+    def others_have_some(self) -> bool:
+        """Whether anybody beside who runs the daemon, and root, has a role."""
+        return bool(self._groups) or not self._users.keys() <= {0, os.geteuid()}
+
     def of(self, peer: Owner, groups: Iterable[int]) -> Role:
         """The highest role that a user, or one of its groups, has."""
         by_group = (self._groups.get(gid, Role.ANYONE) for gid in (peer.gid, *groups))

@@ -26,6 +26,9 @@ from fusestore.service.space import space
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pyfuse3 import PollHandle
+
+    from fusestore.fuse.events_file import EventsFile
     from fusestore.service.store import Store
 
 
@@ -50,6 +53,10 @@ class Operations(pyfuse3.Operations):
         self._answers = Answers(store.roots.values())
         self.enable_writeback_cache = store.config.mount.writeback
 
+    def show(self, events: EventsFile) -> None:
+        """What the log's file shows; before requests are served."""
+        self._virtual.events = events
+
     # -- names and attributes ---------------------------------------------------------------------------------------
 
     @handler
@@ -61,7 +68,7 @@ class Operations(pyfuse3.Operations):
         if is_virtual(parent) or parent == MOUNT_ROOT:
             seen = self._virtual.lookup(parent, name)
             if seen is not None:
-                return self._entry(seen)
+                return await self._virtual_entry(seen.inode.number)
         if len(name) > NAME_MAX:
             raise NameTooLong(name[:32])
         try:
@@ -76,6 +83,10 @@ class Operations(pyfuse3.Operations):
         if is_volatile(seen.inode.number):
             entry.entry_timeout = entry.attr_timeout = 0.0
         return entry
+
+    async def _virtual_entry(self, number: InodeNo) -> EntryAttributes:
+        await self._virtual.up_to_date(number)
+        return self._entry(self._virtual.see(number))
 
     def _dot(self, number: InodeNo, name: bytes) -> Seen:
         if name == b".." and number != MOUNT_ROOT:
@@ -108,7 +119,7 @@ class Operations(pyfuse3.Operations):
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         number = InodeNo(inode)
         if is_virtual(number):
-            return self._entry(self._virtual.see(number))
+            return await self._virtual_entry(number)
         try:
             return self._answers.entry(looking.getattr(self._store, number))
         except Gone:
@@ -230,7 +241,9 @@ class Operations(pyfuse3.Operations):
         if is_virtual(number):
             if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
                 self._virtual.refuse(number)
-            return FileInfo(fh=FileHandleT(self._virtual.open(number)), direct_io=True)  # whatever size was told
+            return FileInfo(
+                fh=FileHandleT(self._virtual.open(number, _owner(ctx), ctx)), direct_io=True
+            )  # whatever size was told
         if not flags & os.O_TRUNC:
             return self._open(number, flags, _owner(ctx))
         async with writing.cut_before(self._store, number, 0):
@@ -247,8 +260,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
-        if self._virtual.is_page(fh):
-            return self._virtual.read(fh, off, size)
+        if self._virtual.has(fh):
+            return await self._virtual.read(fh, off, size)
         return await writing.read(self._store, fh, size, off)  # type: ignore[return-value]  # any buffer will do
 
     @handler
@@ -262,15 +275,19 @@ class Operations(pyfuse3.Operations):
 
     @handler
     async def release(self, fh: FileHandleT) -> None:
-        if self._virtual.is_page(fh):
+        if self._virtual.has(fh):
             self._virtual.release(fh)
         else:
             writing.release(self._store, fh)
 
     @handler
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        if not self._virtual.is_page(fh):
+        if not self._virtual.has(fh):
             await writing.sync(self._store, fh, data_only=datasync)
+
+    @handler
+    async def poll(self, inode: InodeT, fh: FileHandleT, poll_handle: PollHandle | None, ctx: RequestContext) -> int:
+        return self._virtual.poll(fh, poll_handle)
 
     # -- directories ------------------------------------------------------------------------------------------------
 
@@ -305,6 +322,7 @@ class Operations(pyfuse3.Operations):
                 if counts:
                     seen = looking.see_name(store, directory, name, number, disk)
                 elif is_virtual(number):
+                    await self._virtual.up_to_date(number)
                     seen = self._virtual.see(number)
                 else:
                     seen = looking.getattr(store, number)

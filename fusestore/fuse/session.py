@@ -15,6 +15,7 @@ from fusestore.fuse.waiting import look_before_sleeping
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from fusestore.fuse.events_file import EventsFile
     from fusestore.service.store import Store
 
 TYPE = "fusestore"  # shown as fuse.fusestore in /proc/mounts
@@ -29,7 +30,8 @@ class Session:
         if store.config.mount.allow_other:
             options.add("allow_other")
         try:
-            pyfuse3.init(Operations(store), str(mountpoint), options)
+            self._operations = Operations(store)
+            pyfuse3.init(self._operations, str(mountpoint), options)
         except RuntimeError as error:
             needed = "/dev/fuse and fusermount3 are needed"
             if store.config.mount.allow_other and os.geteuid() != 0:
@@ -39,6 +41,10 @@ class Session:
         store.by_kernel = lambda old, new: rename(os.path.join(top, old), os.path.join(top, new))
         self._stopping = False
         self._mounted = True
+
+    def show(self, events: EventsFile) -> None:
+        """What `.fusestore/events` shows; before `run`."""
+        self._operations.show(events)
 
     async def run(self) -> None:
         """Serve requests until somebody unmounts, or `stop`."""

@@ -3,6 +3,7 @@
     .fusestore/by-id/<uuid>                a symlink to a present path of that id
     .fusestore/by-hash/<algorithm>/<hex>   a symlink to a file whose finished content has that hash
     .fusestore/moves/<number>              how far a move is, as text; those that are not over are listed
+    .fusestore/events                      the event log, one JSON object a line (`events_file`)
 
 Symlinks, because one node under two paths would bypass the rights of directories and break `cwd`. Their targets
 change with every rename, and moves go on, so the kernel may not remember them. A move's page is made when it is
@@ -18,11 +19,13 @@ import uuid
 from typing import TYPE_CHECKING, Final
 
 from fusestore.errors import IsADirectory, NotFound, Protected
+from fusestore.fuse.events_file import ALWAYS
 from fusestore.model import (
     BY_HASH_DIR,
     BY_ID_DIR,
     CONTROL_DIR,
     CONTROL_NAME,
+    EVENTS_FILE,
     HASH_DIRS,
     MOUNT_ROOT,
     MOVES_DIR,
@@ -36,6 +39,10 @@ from fusestore.service import move_text, moving
 from fusestore.service.looking import Seen
 
 if TYPE_CHECKING:
+    from pyfuse3 import PollHandle, RequestContext
+
+    from fusestore.fuse.events_file import EventsFile
+    from fusestore.model import Owner
     from fusestore.service.store import Store
 
 LINK_BIT: Final = 1 << 62  # the symlink by id to inode N is node N with this bit; no counter gets that far
@@ -43,31 +50,37 @@ MOVE_BIT: Final = 1 << 61  # the page of move N is node N with this bit
 HASH_BIT: Final = 1 << 60  # the symlink by hash to inode N is node N with this bit
 _VOLATILE: Final = LINK_BIT | MOVE_BIT | HASH_BIT
 _CHILDREN: Final = {
-    CONTROL_DIR: {b"by-id": BY_ID_DIR, b"by-hash": BY_HASH_DIR, b"moves": MOVES_DIR},
+    CONTROL_DIR: {b"by-id": BY_ID_DIR, b"by-hash": BY_HASH_DIR, b"moves": MOVES_DIR, b"events": EVENTS_FILE},
     BY_HASH_DIR: {name.encode(): number for name, number in HASH_DIRS.items()},
 }
-_DIRECTORIES: Final = frozenset((CONTROL_DIR, *(number for below in _CHILDREN.values() for number in below.values())))
+_FIXED: Final = frozenset((CONTROL_DIR, *(number for below in _CHILDREN.values() for number in below.values())))
 _ALGORITHMS: Final = {number: name for name, number in HASH_DIRS.items()}
 
 
 def is_virtual(number: int) -> bool:
     """Whether a node is one of these, not one of the index's."""
-    return number in _DIRECTORIES or bool(number & _VOLATILE)
+    return number in _FIXED or bool(number & _VOLATILE)
 
 
 def is_volatile(number: int) -> bool:
     """Whether a node changes, or ends, without the kernel's doing."""
-    return bool(number & _VOLATILE)
+    return number == EVENTS_FILE or bool(number & _VOLATILE)
 
 
 class Virtual:
-    """The nodes below `.fusestore`."""
+    """The nodes below `.fusestore`.
+
+    Attributes:
+        events: set before requests are served.
+    """
+
+    events: EventsFile
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._born_ns = time.time_ns()
         self._pages: dict[int, bytes] = {}  # of moves, as they were when they were opened
-        self._next_page = MOVE_BIT
+        self._next_handle = MOVE_BIT  # no file of the store has one
 
     def lookup(self, parent: InodeNo, name: bytes) -> Seen | None:
         """The virtual node of a name; None if it is not a virtual name's place.
@@ -125,10 +138,20 @@ class Virtual:
         if number & MOVE_BIT:
             move = self._move(number)
             return self._seen(number, stat.S_IFREG | 0o440, len(self._page(move)), move)
+        if number == EVENTS_FILE:
+            log = self.events.log
+            return self._seen(number, stat.S_IFREG | log.mode, log.size, changed_ns=log.changed_ns)
         return self._seen(number, stat.S_IFDIR | 0o555, 0)
 
-    def _seen(self, number: InodeNo, mode: int, size: int, move: Move | None = None) -> Seen:
-        made_ns = move.created_ns if move is not None else self._born_ns
+    async def up_to_date(self, number: InodeNo) -> None:
+        """Before a node is seen: the log's size is known only when its lines have been counted."""
+        if number == EVENTS_FILE:
+            await self.events.log.measure()
+
+    def _seen(
+        self, number: InodeNo, mode: int, size: int, move: Move | None = None, *, changed_ns: int | None = None
+    ) -> Seen:
+        made_ns = move.created_ns if move is not None else changed_ns or self._born_ns
         inode = Inode(
             number=number,
             id=bytes(16),
@@ -156,28 +179,40 @@ class Virtual:
             raise NotFound(number)
         return b"../" * (3 if number & HASH_BIT else 2) + path
 
-    def open(self, number: InodeNo) -> int:
-        """Open the page of a move as it is now; returns a handle that no file of the store has.
+    def open(self, number: InodeNo, owner: Owner, ctx: RequestContext) -> int:
+        """Open the page of a move as it is now, or the log; returns a handle.
 
         Raises:
-            NotFound: there is no such move; IsADirectory.
+            NotFound: there is no such move; IsADirectory; FUSEError: the log is not for this user.
         """
-        if not number & MOVE_BIT:
+        fh = self._next_handle
+        if number == EVENTS_FILE:
+            self.events.open(fh, owner, ctx)
+        elif number & MOVE_BIT:
+            self._pages[fh] = self._page(self._move(number))
+        else:
             raise IsADirectory(number)
-        page = self._page(self._move(number))
-        fh = self._next_page
-        self._next_page += 1
-        self._pages[fh] = page
+        self._next_handle += 1
         return fh
 
-    def is_page(self, fh: int) -> bool:
-        return fh in self._pages
+    def has(self, fh: int) -> bool:
+        """Whether a handle is one of these."""
+        return fh >= MOVE_BIT
 
-    def read(self, fh: int, offset: int, size: int) -> bytes:
+    async def read(self, fh: int, offset: int, size: int) -> bytes:
+        if self.events.has(fh):
+            return await self.events.read(fh, offset, size)
         return self._pages[fh][offset : offset + size]
 
+    def poll(self, fh: int, handle: PollHandle | None) -> int:
+        """What of poll(2) is true of a handle now, whosoever it is."""
+        return self.events.poll(fh, handle) if self.events.has(fh) else ALWAYS
+
     def release(self, fh: int) -> None:
-        del self._pages[fh]
+        if self.events.has(fh):
+            self.events.release(fh)
+        else:
+            del self._pages[fh]
 
     def _move(self, number: InodeNo) -> Move:
         move = self._store.index.move(MoveNo(number & ~MOVE_BIT))
