@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 from tomlkit.items import InlineTable
 
 from fusestore.errors import StoreError, UsageError
-from fusestore.model import Outside
+from fusestore.model import Outside, Watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,6 +116,7 @@ class _RootTable(_Section, frozen=True):
     copies: Annotated[int, Meta(ge=1, le=16, description="a whole number from 1 to 16")] = 1
     trash_s: Annotated[int, Meta(ge=0, le=10**9, description="a number of seconds, 0 for no trash")] = 0
     trash_removed: Annotated[bool, Meta(description="true or false")] = False
+    watch: Annotated[Watching, Meta(description='"listeners", "always" or "never"')] = Watching.LISTENERS
 
 
 class RootConfig(Struct, frozen=True):
@@ -128,6 +129,7 @@ class RootConfig(Struct, frozen=True):
     copies: int = 1  # of each file, its own place among them
     trash_s: int = 0  # how long bytes that are not needed any more are kept; 0: not at all
     trash_removed: bool = False  # those of removed names too, and not only what moves leave behind
+    watch: Watching = Watching.LISTENERS  # when changes by others are looked out for; only where they write
 
 
 class Config(Struct, frozen=True):
@@ -203,7 +205,8 @@ _DEFAULT_TOML: Final = """\
 # One table for each resource root. `path` is absolute or below this store; `outside` says who else touches its disk:
 # "none", "readers" or "writers" (the default for a root that is not below this store). `copies = 2` keeps a
 # verified copy of each of its files on another resource root. `trash_s` keeps the bytes that a move leaves behind for
-# so many seconds in the root's trash, `trash_removed = true` those of removed files too.
+# so many seconds in the root's trash, `trash_removed = true` those of removed files too. `watch` says when a disk that
+# others write to is watched for their changes: "listeners" (while somebody listens for events), "always" or "never".
 [roots.main]
 path = "main"
 """
@@ -385,7 +388,9 @@ def _root(file: Path, store: Path, name: str, value: object) -> RootConfig:
     outside = table.outside
     if outside is None:
         outside = Outside.NONE if _resolved(path).is_relative_to(_resolved(store)) else Outside.WRITERS
-    return RootConfig(name, path, outside, table.read_only, table.copies, table.trash_s, table.trash_removed)
+    return RootConfig(
+        name, path, outside, table.read_only, table.copies, table.trash_s, table.trash_removed, table.watch
+    )
 
 
 def _resolved(path: Path) -> Path:

@@ -187,6 +187,7 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     from fusestore.jobs.mover import Mover
     from fusestore.jobs.replicator import Replicator
     from fusestore.jobs.scrubber import Scrubber
+    from fusestore.jobs.watcher import Watcher
     from fusestore.service.queries import Queries
     from fusestore.service.recovery import recover
 
@@ -201,7 +202,7 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     queries = Queries(store, mountpoint, mover.running, hasher.idle, scrubber, session.stop)
     events = EventsFile(LogFile(queries, Roles(store.config.control)))
     session.show(events)
-    parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events)
+    parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events, Watcher(store))
     jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(server.serve, control=store.config.control), store.socket_path, queries)

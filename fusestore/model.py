@@ -51,6 +51,14 @@ class Outside(StrEnum):
     WRITERS = "writers"
 
 
+class Watching(StrEnum):
+    """When a root is watched for changes by others."""
+
+    LISTENERS = "listeners"  # while somebody listens for events
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class State(IntEnum):
     """Where an inode's content stands."""
 

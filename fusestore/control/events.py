@@ -138,7 +138,7 @@ class Feed:
             await self._moved.wait()
 
     async def _follow(self, since: int, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
-        with scope:
+        with self._queries.listening(), scope:
             while not reason:
                 lines = self._lines.after(since, BATCH)
                 if lines:

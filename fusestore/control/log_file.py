@@ -16,6 +16,7 @@ meets its end before the size that was told.
 from __future__ import annotations
 
 import bisect
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
@@ -55,13 +56,15 @@ class Reader:
     Attributes:
         block: what was read last, for readers of small pieces, and for the end of a line that is cut off meanwhile.
         position: behind what was read last.
+        seat: held as long as it is open.
     """
 
-    __slots__ = ("block", "position", "shift", "stop", "stopped_at")
+    __slots__ = ("block", "position", "seat", "shift", "stop", "stopped_at")
 
     def __init__(self) -> None:
         self.block = Block(0, b"")
         self.position = 0
+        self.seat = ExitStack()
         self.shift = 0  # of the file's offsets against the reader's
         self.stop = b""  # the message that its stream has ended with
         self.stopped_at = 0
@@ -95,11 +98,13 @@ class LogFile:
 
     def open(self) -> Reader:
         reader = Reader()
+        reader.seat.enter_context(self._queries.listening())
         self._readers.add(reader)
         return reader
 
     def close(self, reader: Reader) -> None:
         self._readers.discard(reader)
+        reader.seat.close()
 
     def has_more(self, reader: Reader) -> bool:
         """Whether there is something behind what a reader has read."""

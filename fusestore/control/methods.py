@@ -25,6 +25,8 @@ from fusestore.control.protocol import encode_error, encode_reply, readable_name
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fusestore.control.events import Feed
     from fusestore.control.protocol import Request
     from fusestore.model import InodeNo, Owner
@@ -75,6 +77,7 @@ class Queries(Protocol):
     def acknowledge(self, name: str, seq: int, epoch: int) -> dict[str, Any]: ...
     def forget(self, name: str) -> bool: ...
     async def acknowledged(self, name: str, seq: int, report: Report) -> dict[str, Any]: ...
+    def listening(self) -> AbstractContextManager[None]: ...  # somebody waits for events while this is held
     async def changed(self, seq: int) -> None: ...  # returns once there is an event after `seq`
     async def wait(self, what: str | int | None, report: Report) -> dict[str, Any]: ...  # an int is a move's number
     async def accept_root(self, root: str, report: Report) -> dict[str, Any]: ...

@@ -9,6 +9,7 @@ import os
 import stat
 import time
 import uuid
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from fusestore.core.moves import eta_s
@@ -218,6 +219,7 @@ def root(store: Store, driver: Driver) -> dict[str, Any]:
         "trash_bytes": store.trashed[driver.number],
         "promised_bytes": store.reserved[driver.number].total,
         "drain": drain(store, driver),
+        "watch": asdict(watch) if (watch := store.watches.get(driver.number)) is not None else None,
     }
 
 

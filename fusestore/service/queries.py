@@ -36,6 +36,7 @@ from fusestore.service import (
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fusestore.model import Event, Move, Owner
@@ -106,6 +107,10 @@ class Queries:
     def events(self, since: int, limit: int) -> list[dict[str, Any]]:
         """The events after `since`, in order."""
         return [describing.event(event) for event in self._store.index.events(since, limit)]
+
+    def listening(self) -> AbstractContextManager[None]:
+        """While this is held, somebody wants to hear of changes by others, too."""
+        return self._store.audience.seat()
 
     async def changed(self, seq: int) -> None:
         """Return once there is an event after `seq`."""
@@ -400,6 +405,9 @@ class Queries:
             f"{describing.text(store.path(inode.number))} is {each.outcome.name.lower()}" for inode, each in bad
         ]
         trouble += copies.shortages(store)
+        trouble += [
+            f"root {root['name']} is not watched everywhere: {why}" for root in roots for why in _unwatched(root)
+        ]
         trouble += [f"move {move.number} waits: {move.reason}" for move in moves if awaiting.needs_help(move)]
         return {
             "store": os.fspath(store.config.store),
@@ -524,6 +532,11 @@ class Queries:
 def _left(root: dict[str, Any]) -> bool:
     """Whether no file is on a root any more, so that nobody misses it."""
     return root["drain"] is not None and root["drain"]["state"] == "drained"
+
+
+def _unwatched(root: dict[str, Any]) -> list[str]:
+    """Why changes by others are found only now and then on a root that is watched for them."""
+    return [root["watch"]["reason"]] if root["watch"] is not None and root["watch"]["reason"] else []
 
 
 def _held(root: dict[str, Any]) -> list[str]:

@@ -33,6 +33,7 @@ from fusestore.model import (
     Spot,
 )
 from fusestore.roots.hashing import tagged
+from fusestore.service.audience import Audience
 from fusestore.service.discarding import Condemned
 from fusestore.service.openfiles import InPassing, OpenFiles
 from fusestore.service.pace import Pace
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from fusestore.index.store import Index
     from fusestore.model import Move
     from fusestore.roots.aside import Aside
+    from fusestore.service.audience import Watch
     from fusestore.service.doubting import Losses
     from fusestore.service.emptying import Progress
 
@@ -132,6 +134,8 @@ class Store:
         self.drains = index.drains()  # the roots that are to be empty
         self.emptying: dict[RootNo, Progress] = {}  # how far they are
         self.on_drain: Callable[[], None] = lambda: None  # there is something to do for one of them
+        self.audience = Audience()
+        self.watches: dict[RootNo, Watch] = {}  # of the roots that others may change
         self._paths: dict[InodeNo, bytes] = {MOUNT_ROOT: b""}
 
     # -- looking up -------------------------------------------------------------------------------------------------

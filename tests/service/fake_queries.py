@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -11,6 +12,8 @@ from fusestore.model import InodeNo
 from fusestore.service.asking import Answer
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fusestore.control.methods import Report
     from fusestore.model import Owner
 
@@ -224,6 +227,9 @@ class FakeQueries:
 
     def events(self, since: int, limit: int) -> list[dict[str, Any]]:
         return [self.log[seq] for seq in sorted(self.log) if seq > since][:limit]
+
+    def listening(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     async def changed(self, seq: int) -> None:
         while self.last_seq <= seq:

@@ -125,7 +125,7 @@ def test_every_key_can_be_set(store: Path) -> None:
         ),
         (
             '[roots.a]\npath = "/x"\nro = true',
-            "roots.a.ro: unknown key, expected one of path, outside, read_only, copies, trash_s, trash_removed",
+            "roots.a.ro: unknown key, expected one of path, outside, read_only, copies, trash_s, trash_removed, watch",
         ),
         ('[roots.a]\npath = "/x"\ncopies = 0', "roots.a.copies: expected a whole number from 1 to 16, found 0"),
         (
