@@ -164,8 +164,10 @@ class RootWatcher:
         try:
             self._directories[self._inotify.add(fd)] = directory
         except OSError as error:
-            full = error.errno == errno.ENOSPC
-            self._lack("fs.inotify.max_user_watches allows no more" if full else f"no watch: {error.strerror}")
+            if error.errno == errno.ENOSPC:
+                self._lack("fs.inotify.max_user_watches allows no more")
+            else:  # not for us to read, or gone: a look shows no more than a watch
+                log.debug("no watch", inode=directory, error=str(error))
         self._watch.directories = len(self._directories)
         return True
 

@@ -40,6 +40,12 @@ if mknod mnt/uploads/device c 1 3 2>/dev/null; then echo "made a device"; exit 9
 ln -s d mnt/resources/disk/l
 mkfifo mnt/resources/disk/p
 fusestore status --socket store/control.sock > /dev/null
+tail -n 0 -f mnt/.fusestore/events > told &
+sleep 2
+echo outside > disk/d/new
+for _ in $(seq 50); do grep -q resources/disk/d/new told && break; sleep 0.1; done
+grep -q resources/disk/d/new told
+kill %1
 rm -r mnt/uploads/copy
 fusestore umount mnt
 fusestore check store

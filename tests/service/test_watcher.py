@@ -164,6 +164,27 @@ def test_without_enough_watches_the_root_is_looked_through_now_and_then(
     assert capsys.readouterr().out.count("only now and then") == 1
 
 
+def test_a_directory_that_its_disk_does_not_let_us_watch_is_no_reason_to_look_through_the_root_for_ever(
+    watched: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = Inotify.add
+    closed = (watched.disks["hot"] / "d").stat().st_ino
+
+    def refuse(self: Inotify, directory: int) -> int:
+        if os.fstat(directory).st_ino == closed:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return add(self, directory)
+
+    monkeypatch.setattr(Inotify, "add", refuse)
+    seen = Watched(watched)
+
+    async def work() -> None:
+        await seen.until_on()
+        assert (seen.watch.directories, seen.watch.reason) == (2, "")
+
+    seen.run(work)
+
+
 def test_a_queue_that_cannot_be_had_is_said_and_tried_again(watched: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Watched(watched)
 
