@@ -12,6 +12,8 @@ from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import moment, print_json_line, readable
 from fusestore.cli.target import connect, find
 from fusestore.control.client import Client
+from fusestore.errors import UsageError
+from fusestore.model import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +38,10 @@ def events(
         int | None, typer.Option(metavar="SEQ", min=0, help="Only what came after this one.  [default: all in the log]")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens from now on.")] = False,
+    snapshot: Annotated[
+        bool,
+        typer.Option("--snapshot", help="What there is now; with --follow, then what changes from there on."),
+    ] = False,
     root: Annotated[
         list[str] | None, typer.Option("--root", metavar="ROOT", help="Only what happens on this root; repeatable.")
     ] = None,
@@ -53,11 +59,13 @@ def events(
     socket: Socket = None,
     json: Json = False,
 ) -> None:
-    """Print the event log, one event a line.
+    """Print the event log, one event a line; or what there is, one name a line.
 
     With --consumer an event is acknowledged once it is printed, and the log keeps those that are not, so that nothing
     is missed however long nobody asked. Exit status 1 when events after --since are no longer in the log.
     """
+    if snapshot and (since is not None or consumer is not None):
+        raise UsageError("--snapshot goes with neither --since nor --consumer")
     client, place = find(what, socket) if what is not None else (connect(socket), {})
     with client, ExitStack() as stack:
         path = client.call("files.get", place)["path"] if "id" in place else place.get("path")
@@ -66,7 +74,11 @@ def events(
         if consumer is not None:
             acknowledging = Acknowledging(stack.enter_context(Client(client.path)), client, consumer, since)
             since = acknowledging.since
-        for event in _followed(client, since, wanted) if follow else _logged(client, since, wanted):
+        if snapshot:
+            found = _present(client, wanted, follow=follow)
+        else:
+            found = _followed(client, since, wanted) if follow else _logged(client, since, wanted)
+        for event in found:
             if json:
                 print_json_line(event, flush=follow or consumer is not None)
             else:
@@ -79,6 +91,13 @@ def _followed(client: Client, since: int | None, wanted: Wanted) -> Iterator[dic
     if since is None:
         since = client.call("events.list", {"limit": 0})["first_seq"] - 1
     return client.events(since, **wanted)
+
+
+def _present(client: Client, wanted: Wanted, *, follow: bool) -> Iterator[dict[str, Any]]:
+    for event in client.events(snapshot=True, **wanted):
+        yield event
+        if event["kind"] == "whole" and not follow:
+            return
 
 
 def _logged(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:
@@ -96,10 +115,13 @@ def _logged(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[
 
 
 def _line(event: dict[str, Any]) -> str:
+    if event["kind"] == "whole":
+        partial = f"; more may turn up on {', '.join(event['partial'])}" if event["partial"] else ""
+        return f"{event['seq']:>8}  {counted(event['total'], 'name')} after event {event['seq']}{partial}"
     old = f"{readable(event['old_path'])} → " if event.get("old_path") else ""
     facts = [
         f"{event['seq']:>8}",
-        moment(event["time_ns"]),
+        moment(event["time_ns"] if "time_ns" in event else event["mtime_ns"]),
         f"{event['operation']:<6} {event['kind']:<10}",
         old + readable(event["path"]),
         f"({event['root']})" if event.get("root") else "",

@@ -109,6 +109,7 @@ class Client:
         paths: list[str] | None = None,
         roots: list[str] | None = None,
         kinds: list[str] | None = None,
+        snapshot: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """Every event after `since`, for ever; without it, those from now on.
 
@@ -117,13 +118,15 @@ class Client:
         Args:
             consumer: go on behind what this one has acknowledged; instead of `since`.
             paths, roots, kinds: only events of these; None for all.
+            snapshot: first what there is, of the kind `present`, and once it is complete one of the kind `whole`;
+                then what comes after that.
 
         Raises:
             StreamLost: events are missing.
             NoDaemon: the daemon went away; go on with the last seq and epoch once it is back.
         """
         wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
-        self.call("events.listen", {"since": since, "epoch": epoch, **wanted})
+        self.call("events.listen", {"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})
         while True:
             message = self._receive(None)
             if "stopped" in message:

@@ -58,7 +58,8 @@ class Connection:
     async def run(self) -> None:
         """Converse until the peer is gone."""
         async with trio.open_nursery() as nursery:
-            self._feed = Feed(self._queries, self._connections.lines, self._outbox, nursery)
+            shared = self._connections
+            self._feed = Feed(self._queries, shared.lines, shared.snapshots, self._outbox, nursery)
             nursery.start_soon(self._write, nursery.cancel_scope)
             try:
                 await self._read(nursery)

@@ -27,12 +27,13 @@ from fusestore.control.files import one_of
 from fusestore.control.filters import Filter
 from fusestore.control.methods import Arguments, Call, Method, names
 from fusestore.control.protocol import encode_progress_of_move, encode_stopped
-from fusestore.errors import ControlError
+from fusestore.errors import ControlError, FusestoreError
 
 if TYPE_CHECKING:
     from fusestore.control.lines import Lines
     from fusestore.control.methods import Queries
     from fusestore.control.outbox import Outbox
+    from fusestore.control.snapshots import Snapshots
 
 BATCH: Final = 256  # events read at once; well below a full outbox
 LIST_MAX: Final = 10_000
@@ -60,13 +61,15 @@ class Since(Wanted, forbid_unknown_fields=True):
 class Cursor(Wanted, forbid_unknown_fields=True):
     """The last event the watcher has seen; without `since`, only what comes from now on.
 
-    A `consumer` goes on behind what it has acknowledged. With `progress`, how far moves are, too.
+    A `consumer` goes on behind what it has acknowledged. With `snapshot`, first what there is, and then what comes after
+    that. With `progress`, how far moves are, too.
     """
 
     consumer: str | None = None
     since: Seq | None = None
     epoch: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
     progress: bool = False
+    snapshot: bool = False
 
 
 def why_lost(queries: Queries, since: int, epoch: int | None = None) -> str:
@@ -90,9 +93,12 @@ def _cut_off(queries: Queries, since: int) -> str:
 class Feed:
     """The subscription of one connection; there is at most one."""
 
-    def __init__(self, queries: Queries, lines: Lines, outbox: Outbox, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, queries: Queries, lines: Lines, snapshots: Snapshots, outbox: Outbox, nursery: trio.Nursery
+    ) -> None:
         self._queries = queries
         self._lines = lines
+        self._snapshots = snapshots
         self._outbox = outbox
         self._nursery = nursery
         self._scope: trio.CancelScope | None = None
@@ -111,11 +117,14 @@ class Feed:
             self._tell_waiting()
         return scope is not None
 
-    def start(self, since: int, reason: str, wanted: Filter, *, progress: bool = False) -> None:
-        """Feed the events after `since`; with a `reason` why they are missing, say that and no more."""
+    def start(self, since: int | None, reason: str, wanted: Filter, *, progress: bool = False) -> None:
+        """Feed the events after `since`, or without one all that is there and then what comes after that.
+
+        With a `reason` why events are missing, say that and no more.
+        """
         self.stop()
         self._scope = trio.CancelScope()
-        self._position = since
+        self._position = since if since is not None else -1
         self._nursery.start_soon(self._follow, since, reason, wanted, self._scope)
         if progress and not reason:
             self._nursery.start_soon(self._tell_progress, self._scope)
@@ -137,8 +146,10 @@ class Feed:
         while self._scope is not None and self._position < seq:
             await self._moved.wait()
 
-    async def _follow(self, since: int, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
+    async def _follow(self, since: int | None, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
         with self._queries.listening(), scope:
+            if since is None:
+                since, reason = await self._show(wanted)
             while not reason:
                 lines = self._lines.after(since, BATCH)
                 if lines:
@@ -146,15 +157,31 @@ class Feed:
                     passing = b"".join(line.encoded for line in lines if wanted.passes(line.event))
                     if passing:
                         await self._outbox.put(passing)
-                    if self._scope is scope:
-                        self._position = since
-                        self._tell_waiting()
+                self._reach(since, scope)
                 await trio.lowlevel.checkpoint()  # also from a log of which nothing is wanted
                 if not lines:
                     await self._queries.changed(since)
                 reason = _cut_off(self._queries, since)
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None
+            self._tell_waiting()
+
+    async def _show(self, wanted: Filter) -> tuple[int, str]:
+        """All that is there; returns the event that it goes on from, and why it cannot."""
+        try:
+            spool = await self._snapshots.take(wanted)
+            try:
+                while block := await spool.next():
+                    await self._outbox.put(block)
+            finally:
+                await spool.aclose()
+        except (OSError, FusestoreError) as error:
+            return 0, f"what there is cannot be told: {error}"
+        return spool.seq, _cut_off(self._queries, spool.seq)
+
+    def _reach(self, seq: int, subscription: trio.CancelScope) -> None:
+        if self._scope is subscription:
+            self._position = seq
             self._tell_waiting()
 
     def _tell_waiting(self) -> None:
@@ -198,27 +225,34 @@ def list_events(call: Call, wanted: Since) -> dict[str, Any]:
 
 
 def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
-    """Broadcast every event after `since` that is wanted, each once: those in the log, then each as it happens."""
+    """Broadcast every event after `since` that is wanted, each once: those in the log, then each as it happens.
+
+    With `snapshot` first what there is, then every event after that.
+    """
     chosen = _chosen(call, cursor)
     since, epoch = _begun(call.queries, cursor)
     call.feed.stop()
-    reason = why_lost(call.queries, since, epoch)
+    reason = why_lost(call.queries, since, epoch) if since is not None else ""
     call.then = partial(call.feed.start, since, reason, chosen, progress=cursor.progress)
     return _ends(call.queries)
 
 
-def _begun(queries: Queries, cursor: Cursor) -> tuple[int, int | None]:
-    """After which event a watcher is fed, and its epoch.
+def _begun(queries: Queries, cursor: Cursor) -> tuple[int | None, int | None]:
+    """After which event a watcher is fed, and its epoch; None behind what there is.
 
     Raises:
-        ControlError: two are named; NotFound: there is no such consumer.
+        ControlError: there are several ways to begin; NotFound: there is no such consumer.
     """
-    if cursor.consumer is None:
-        return queries.last_seq if cursor.since is None else cursor.since, cursor.epoch
-    if cursor.since is not None:
-        raise ControlError("bad_data", "data: give a consumer or since, not both", '{"consumer": "backup"}')
-    known = queries.consumer(cursor.consumer)
-    return known["seq"], known["epoch"]
+    if (cursor.consumer is not None) + (cursor.since is not None) + cursor.snapshot > 1:
+        raise ControlError(
+            "bad_data", "data: give one of consumer, since and snapshot", '{"since": 120}', errno=errno.EINVAL
+        )
+    if cursor.consumer is not None:
+        known = queries.consumer(cursor.consumer)
+        return known["seq"], known["epoch"]
+    if cursor.snapshot:
+        return None, None
+    return queries.last_seq if cursor.since is None else cursor.since, cursor.epoch
 
 
 def unlisten(call: Call, _: Arguments) -> dict[str, bool]:

@@ -33,6 +33,10 @@ class Filter(NamedTuple):
             return False
         return self.paths is None or any(_concerns(event, path) for path in self.paths)
 
+    def shows(self, present: Mapping[str, Any]) -> bool:
+        """Whether an object at one of the paths belongs to what is there for this watcher; kinds are of changes."""
+        return self.roots is None or not self.roots.isdisjoint((present["root"], present["home"]))
+
 
 def _concerns(event: Mapping[str, Any], path: str) -> bool:
     sees_above = event["operation"] in OF_ALL_BELOW or event["kind"].startswith(OF_A_ROOT)

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -25,6 +25,7 @@ from fusestore.control.protocol import encode_error, encode_reply, readable_name
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from fusestore.control.events import Feed
@@ -35,6 +36,18 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 Report = Callable[[int, int, str], None]  # done, total, unit
+
+
+class Presence(Protocol):
+    """What there was after the event `seq`, to be closed as soon as it is read; it may be read with pauses."""
+
+    seq: int
+    epoch: int
+
+    @property
+    def partial(self) -> Collection[str]: ...  # roots of which something may be missing, as far as it was read
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def close(self) -> None: ...
 
 
 class Queries(Protocol):
@@ -79,6 +92,8 @@ class Queries(Protocol):
     async def acknowledged(self, name: str, seq: int, report: Report) -> dict[str, Any]: ...
     def listening(self) -> AbstractContextManager[None]: ...  # somebody waits for events while this is held
     async def changed(self, seq: int) -> None: ...  # returns once there is an event after `seq`
+    async def present(self, paths: Sequence[str] | None) -> Presence: ...
+    def scratch(self) -> IO[bytes]: ...
     async def wait(self, what: str | int | None, report: Report) -> dict[str, Any]: ...  # an int is a move's number
     async def accept_root(self, root: str, report: Report) -> dict[str, Any]: ...
     async def retry_root(self, root: str, report: Report) -> dict[str, Any]: ...

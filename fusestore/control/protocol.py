@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 PROTOCOL: Final = 1  # raised only when an old client could misread a line; everything else is a capability
 LINE_MAX: Final = 1 << 20  # bytes of one request; replies have no limit
@@ -139,14 +139,24 @@ def encode_progress(tid: Tid, done: int, total: int, unit: str) -> bytes:
 def encode_broadcast(event: Mapping[str, Any]) -> bytes:
     """One event, as every watcher gets it."""
     data = {key: value for key, value in event.items() if key not in ("operation", "seq", "epoch")}
+    return _broadcast(event["operation"], data, event["seq"], event["epoch"])
+
+
+def encode_present(data: Mapping[str, Any], seq: int, epoch: int) -> bytes:
+    """An object that is there after the event `seq`, in the form of a broadcast."""
+    return _broadcast("insert", data, seq, epoch, snapshot=True)
+
+
+def encode_whole(seq: int, epoch: int, total: int, partial: Iterable[str]) -> bytes:
+    """All that is there after the event `seq` has been told, in `total` lines; what follows are the events after it."""
+    data = {"kind": "whole", "total": total, "partial": sorted(partial)}
+    return _broadcast("update", data, seq, epoch, snapshot=True)
+
+
+def _broadcast(operation: str, data: Mapping[str, Any], seq: int, epoch: int, **marks: bool) -> bytes:
+    collection = "events" if data["kind"] in ("epoch", "whole") else "files"
     return _line(
-        {
-            "operation": event["operation"],
-            "collectionName": "events" if event["kind"] == "epoch" else "files",
-            "data": data,
-            "seq": event["seq"],
-            "epoch": event["epoch"],
-        }
+        {"operation": operation, "collectionName": collection, **marks, "data": data, "seq": seq, "epoch": epoch}
     )
 
 

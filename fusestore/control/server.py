@@ -18,6 +18,7 @@ from fusestore.control.connection import Connection
 from fusestore.control.lines import Lines
 from fusestore.control.protocol import encode_error
 from fusestore.control.roles import Roles, group_id, groups_of
+from fusestore.control.snapshots import Snapshots
 from fusestore.errors import ControlError, StoreError
 from fusestore.model import Owner
 
@@ -39,6 +40,7 @@ class Connections:
     def __init__(self, queries: Queries) -> None:
         self.present: set[Connection] = set()
         self.lines = Lines(queries)
+        self.snapshots = Snapshots(queries)
 
     @property
     def watchers(self) -> int:

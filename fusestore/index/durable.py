@@ -25,6 +25,7 @@ from fusestore.index.logs import RedoLogs
 from fusestore.index.room import Room
 from fusestore.index.rows import Rows
 from fusestore.index.schema import META, TAG, read_u64, u64
+from fusestore.index.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,10 +80,15 @@ class Durable(Rows, History):
     @property
     def wants_commit(self) -> bool:
         """A commit is due; a slow disk is asked less often."""
-        if self._applied == self._committed or not (self._unsynced is None or self._unsynced.done()):
+        if self._applied == self._committed or self.is_syncing:
             return False
         pause_s = max(self._commit_s, 20 * self._commit_took_s)
         return self._log.bytes_used >= LOG_BYTES or time.monotonic() - self._last_commit_s >= pause_s
+
+    @property
+    def is_syncing(self) -> bool:
+        """The last commit is on its way to the disk, and the next one would wait for it."""
+        return self._unsynced is not None and not self._unsynced.done()
 
     @property
     def has_room(self) -> bool:
@@ -100,6 +106,10 @@ class Durable(Rows, History):
             self._room.look(self._live_bytes(), self._end_bytes())
             if not self.has_room:
                 raise IndexFull
+
+    def view(self) -> View:
+        """The rows as of the last commit, to be closed soon: until then no page is used again that they lie on."""
+        return View(self._env, self._dbs)
 
     def commit(self) -> None:
         """Commit everything, once the commit before is durable; this one will be in a moment.

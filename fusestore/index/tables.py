@@ -28,10 +28,15 @@ class Tables:
             written elsewhere.
     """
 
-    def __init__(self, env: lmdb.Environment) -> None:
+    _writes = True
+
+    def __init__(self, env: lmdb.Environment, dbs: tuple[lmdb._Database, ...] = ()) -> None:
+        """`dbs`: the tables, where they are open already."""
         self._env = env
-        with env.begin(write=True) as txn:
-            self._dbs = tuple(env.open_db(name.encode(), txn=txn) for name in schema.NAMES)
+        if not dbs:
+            with env.begin(write=True) as txn:
+                dbs = tuple(env.open_db(name.encode(), txn=txn) for name in schema.NAMES)
+        self._dbs = dbs
         (
             self._inodes, self._ids, self._dentries, self._parents, self._xattrs, self._placements, self._occupants,
             self._skeletons, self._intents, self._identities, self._stamps, self._hashes, self._moves, self._open_moves,
@@ -41,7 +46,7 @@ class Tables:
         self._begin()
 
     def _begin(self) -> None:
-        self._txn = self._env.begin(write=True)
+        self._txn = self._env.begin(write=self._writes)
         self._get = self._txn.get
         self._filled = bytearray(self._txn.stat(db)["entries"] > 0 for db in self._dbs)
         self._followed: dict[int, Callable[[bytes, bytes | None], bool]] = {}

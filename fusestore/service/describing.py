@@ -157,6 +157,24 @@ def consumer(name: str, consumer: Consumer, index: Index) -> dict[str, Any]:
     }
 
 
+def present(inode: Inode, path: bytes, root: str, home: str) -> dict[str, Any]:
+    """An object as it is under one of its names, in the words of an event."""
+    return {
+        "kind": "present",
+        "id": id_text(inode.id),
+        "inode": inode.number,
+        "type": TYPES[stat.S_IFMT(inode.mode)],
+        "path": text(path),
+        "root": root,
+        "home": home,
+        "version": inode.version,
+        "size": inode.size,
+        "mtime_ns": inode.mtime_ns,
+        "hash": tagged(inode.hash_algorithm, inode.current_hash),
+        "state": State(inode.state).name.lower(),
+    }
+
+
 def history(entry: JournalEntry) -> dict[str, Any]:
     """One line of an object's history."""
     return {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -33,9 +34,10 @@ from fusestore.service import (
     trash,
     verifying,
 )
+from fusestore.service.presenting import Presence
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from fusestore.service.verifying import Report
 
 POLL_S = 0.1  # between two looks at how far something is; what is waited for is state, not an edge
+SYNC_POLL_S = 0.005
 PASSES = 2  # the first may have begun before
 LOOKS = 30  # a thread that takes longer is on a disk that does not answer
 ID_PREFIX_DIGITS = 8
@@ -171,6 +174,23 @@ class Queries:
     def _tell_acked(self) -> None:
         acked, self._acked = self._acked, trio.Event()
         acked.set()
+
+    async def present(self, paths: Sequence[str] | None) -> Presence:
+        """What there is, at these paths and below, or everywhere; to be closed.
+
+        Raises:
+            IndexFault: the disk failed.
+        """
+        index = self._store.index
+        while index.is_syncing:  # noqa: ASYNC110  (a thread ends it)
+            await trio.sleep(SYNC_POLL_S)
+        if index.fault is None:
+            index.commit()
+        return Presence(self._store, paths)
+
+    def scratch(self) -> IO[bytes]:
+        """A file without a name, on the store's disk, for what does not belong into memory."""
+        return tempfile.TemporaryFile(dir=self._store.config.store)
 
     def _on_events(self, events: list[Event]) -> None:
         if self._awaited:

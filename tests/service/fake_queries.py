@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Any
 
 import trio
 
@@ -12,6 +13,7 @@ from fusestore.model import InodeNo
 from fusestore.service.asking import Answer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from fusestore.control.methods import Report
@@ -19,6 +21,25 @@ if TYPE_CHECKING:
 
 FACT = {"code": "hash-unknown", "text": "no hash is recorded", "hint": ""}
 ID = "01932f6c-7a55-7cde-8f01-23456789abcd"
+
+
+class FakePresence:
+    """Implements the `Presence` port."""
+
+    def __init__(self, there: list[dict[str, Any]], seq: int) -> None:
+        self.seq = seq
+        self.epoch = 1
+        self.partial = ["main"]
+        self.is_open = True
+        self._there = there
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for each in self._there:
+            assert self.is_open
+            yield each
+
+    def close(self) -> None:
+        self.is_open = False
 
 
 class FakeQueries:
@@ -30,6 +51,9 @@ class FakeQueries:
         self.epoch = 1
         self.files = {"uploads/a": InodeNo(300), ID: InodeNo(300), "uploads/\udcff\u00e9": InodeNo(301)}
         self.log: dict[int, dict[str, Any]] = {}
+        self.there: list[dict[str, Any]] = []
+        self.presences: list[FakePresence] = []
+        self.spools: list[IO[bytes]] = []
         self.stuck: list[dict[str, Any]] = []
         self.asked: list[tuple[str, str | int | None]] = []
         self.running = 0
@@ -234,6 +258,14 @@ class FakeQueries:
     async def changed(self, seq: int) -> None:
         while self.last_seq <= seq:
             await self._news.wait()
+
+    async def present(self, paths: Sequence[str] | None) -> FakePresence:
+        self.presences.append(FakePresence(self.there, self.last_seq))
+        return self.presences[-1]
+
+    def scratch(self) -> IO[bytes]:
+        self.spools.append(BytesIO())
+        return self.spools[-1]
 
     async def wait(self, what: str | int | None, report: Report) -> dict[str, Any]:
         self.running += 1

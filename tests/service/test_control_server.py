@@ -25,6 +25,7 @@ from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
 from fusestore.control.methods import Role
 from fusestore.control.server import serve
+from fusestore.control.snapshots import BLOCK
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError, NoDaemon, StoreError, UsageError
 from tests.service.fake_queries import ID, FakeQueries
@@ -167,6 +168,7 @@ async def test_describe_lists_every_method_with_its_arguments_and_role(world: Wo
         ("files.get", {"path": "uploads/a", "id": ID}, "bad_data"),
         ("files.get", {"path": 7}, "bad_data"),
         ("files.get", {"surprise": 7}, "bad_data"),
+        ("events.listen", {"since": 0, "snapshot": True}, "bad_data"),
         ("files.get", {"path": "\ud800"}, "bad_data"),
         ("files.get", [1], "bad_data"),
         ("files.get", "uploads/a", "bad_data"),
@@ -361,6 +363,85 @@ async def test_each_event_is_read_once_for_all_who_listen(world: World, monkeypa
             for peer in peers:
                 assert await peer.seqs(1) == [number]
         assert sum(since < 5 for since in asked) <= 5
+
+
+def present(number: int, root: str = "main", home: str = "main") -> dict[str, Any]:
+    return {"kind": "present", "id": ID, "path": f"resources/{number}", "root": root, "home": home, "size": number}
+
+
+async def test_a_snapshot_comes_first_then_that_it_is_whole_then_every_event_after_it(world: World) -> None:
+    world.queries.happen(3)
+    world.queries.there = [present(number) for number in range(3 * BLOCK // 2)]
+    async with world.peer() as peer:
+        assert (await peer.ask("events.listen", snapshot=True))["data"] == {"first_seq": 1, "last_seq": 3, "epoch": 1}
+        await until(lambda: world.queries.presences)
+        world.queries.happen(2)
+        for each in world.queries.there:
+            assert await peer.receive() == {
+                "operation": "insert", "collectionName": "files", "snapshot": True, "data": each, "seq": 3, "epoch": 1,
+            }  # fmt: skip
+        assert await peer.receive() == {
+            "operation": "update",
+            "collectionName": "events",
+            "snapshot": True,
+            "data": {"kind": "whole", "total": len(world.queries.there), "partial": ["main"]},
+            "seq": 3,
+            "epoch": 1,
+        }
+        assert await peer.seqs(2) == [4, 5]
+        world.queries.happen()
+        assert await peer.seqs(1) == [6]
+        assert world.queries.spools[0].closed
+
+
+async def test_a_snapshot_shows_what_is_on_a_root_or_belongs_there_whatever_kinds_are_asked_for(world: World) -> None:
+    world.queries.there = [present(1), present(2, "uploads"), present(3, "uploads", "uploads"), present(4, "", "")]
+    async with world.peer() as peer:
+        await peer.ask("events.listen", snapshot=True, roots=["main"], kinds=["removed"])
+        told = [await peer.receive() or {} for _ in range(3)]
+    assert [message["data"].get("size") for message in told] == [1, 2, None]
+    assert told[-1]["data"]["total"] == 2
+
+
+async def test_a_snapshot_that_nobody_reads_holds_no_view_of_the_index_and_no_memory(world: World) -> None:
+    world.queries.there = [present(number) for number in range(20_000)]
+    async with world.peer() as deaf, world.peer() as peer:
+        await deaf.ask("events.listen", snapshot=True)
+        await until(lambda: world.queries.presences and not world.queries.presences[0].is_open)
+        await peer.ask("events.listen", snapshot=True)
+        assert [(await peer.receive() or {})["data"]["size"] for _ in range(20_000)] == list(range(20_000))
+        assert not world.queries.spools[0].closed
+    await until(lambda: world.queries.spools[0].closed)
+
+
+async def test_a_fence_waits_for_the_snapshot_and_retention_that_overtakes_it_is_told(world: World) -> None:
+    world.queries.happen(3)
+    world.queries.there = [present(number) for number in range(20_000)]
+    async with world.peer() as peer:
+        await peer.ask("events.listen", snapshot=True)
+        await peer.send({"tid": "fence", "collectionName": "events", "methodName": "fence"})
+        await until(lambda: world.queries.presences and not world.queries.presences[0].is_open)
+        world.queries.happen(3)
+        world.queries.cut(6)
+        told = [await peer.receive() or {} for _ in range(20_003)]
+    assert told[20_000]["data"]["kind"] == "whole"
+    rest = {str(message.get("tid", "stream")): message for message in told[20_001:]}
+    assert rest["fence"]["data"] == {"seq": 3, "epoch": 1}
+    assert (rest["stream"]["stopped"]["lost"], rest["stream"]["stopped"]["snapshotSeq"]) == (True, 6)
+
+
+async def test_a_snapshot_for_which_the_disk_has_no_room_stops_the_stream_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(world.queries, "scratch", full)
+    async with world.peer() as peer:
+        await peer.ask("events.listen", snapshot=True)
+        message = await peer.receive() or {}
+        assert "No space left" in message["stopped"]["reason"]
+        assert (await peer.ask("events.unlisten"))["data"] == {"listening": False}
 
 
 async def test_unlisten_ends_the_stream_and_says_whether_there_was_one(world: World) -> None:

@@ -177,6 +177,32 @@ def test_an_index_of_the_format_before_opens_and_is_of_this_one_then(made: Path,
     index.close()
 
 
+# -- looking at one commit --------------------------------------------------------------------------------------------
+
+
+def test_a_view_is_what_the_events_up_to_its_seq_have_made(made: Path, place: Path) -> None:
+    index = Index.open(made, witnesses=place)
+    before = create(index, b"before")
+    index.commit()
+    between = create(index, b"between")
+    view = index.view()
+    index.commit()
+    remove(index, b"before")
+    index.commit()
+    after = create(index, b"after")
+    assert (view.seq, view.epoch) == (1, 1)
+    assert list(view.names(RESOURCES)) == [(b"before", before.number)]
+    assert view.inode(before.number) == before
+    assert view.parents(before.number) == ((RESOURCES, b"before"),)
+    view.close()
+    index.commit()
+    view = index.view()
+    assert view.seq == index.last_seq == 4
+    assert list(view.names(RESOURCES)) == [(b"after", after.number), (b"between", between.number)]
+    view.close()
+    index.close()
+
+
 # -- numbers ----------------------------------------------------------------------------------------------------------
 
 
