@@ -120,6 +120,7 @@ class Inode(Struct, array_like=True):
     hash_algorithm: str = ""
     target: bytes = b""  # of a symlink
     backing: Backing | None = None
+    seq: int = 0  # of the last event about it; 0: none in this index
 
     @property
     def is_dir(self) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from fusestore.control.events import Feed
+from fusestore.control.known import Known
 from fusestore.control.methods import Call, answer, lookup
 from fusestore.control.outbox import Outbox
 from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress
@@ -48,6 +49,7 @@ class Connection:
         self._queries = queries
         self._connections = connections
         self._outbox = Outbox(stream)
+        self._known = Known(queries)
         self._long = 0
         self._feed: Feed
 
@@ -57,16 +59,22 @@ class Connection:
 
     async def run(self) -> None:
         """Converse until the peer is gone."""
-        async with trio.open_nursery() as nursery:
-            shared = self._connections
-            self._feed = Feed(self._queries, shared.lines, shared.snapshots, self._outbox, nursery)
-            nursery.start_soon(self._write, nursery.cancel_scope)
-            try:
-                await self._read(nursery)
-                await self._finish()
-            except trio.BrokenResourceError:
-                pass  # the peer is gone; nobody is left to be told
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._converse(nursery)
+        finally:
+            self._known.forget()
+
+    async def _converse(self, nursery: trio.Nursery) -> None:
+        shared = self._connections
+        self._feed = Feed(self._queries, shared.lines, shared.snapshots, self._outbox, nursery)
+        nursery.start_soon(self._write, nursery.cancel_scope)
+        try:
+            await self._read(nursery)
+            await self._finish()
+        except trio.BrokenResourceError:
+            pass  # the peer is gone; nobody is left to be told
+        nursery.cancel_scope.cancel()
 
     async def _write(self, conversation: trio.CancelScope) -> None:
         try:
@@ -110,6 +118,7 @@ class Connection:
             peer=self._peer,
             role=self._role,
             feed=self._feed,
+            known=self._known,
             watchers=self._connections.watchers,
             report=self._reporter(request.tid),
         )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from msgspec import Meta
-
-from fusestore.control.events import Seq, why_lost
+from fusestore.control.events import Number, why_lost
 from fusestore.control.methods import Arguments, Call, Method, Role
 from fusestore.errors import ControlError
 
@@ -21,20 +19,20 @@ class Named(Arguments, forbid_unknown_fields=True):
 class Registered(Named, forbid_unknown_fields=True):
     """A name, and the last event that is of no interest; without one, those from now on are."""
 
-    since: Seq | None = None
+    since: Number | None = None
 
 
 class Acknowledged(Named, forbid_unknown_fields=True):
     """The last event that was handled, and all before it with it."""
 
-    seq: Seq
-    epoch: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    seq: Number
+    epoch: Number
 
 
 class Awaited(Named, forbid_unknown_fields=True):
     """The event that is to be handled; without one, all up to now."""
 
-    seq: Seq | None = None
+    seq: Number | None = None
 
 
 def list_consumers(call: Call, _: Arguments) -> list[dict[str, Any]]:

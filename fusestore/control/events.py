@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from fusestore.control.lines import Lines
     from fusestore.control.methods import Queries
     from fusestore.control.outbox import Outbox
-    from fusestore.control.snapshots import Snapshots
+    from fusestore.control.snapshots import Snapshots, Spool
 
 BATCH: Final = 256  # events read at once; well below a full outbox
 LIST_MAX: Final = 10_000
 PROGRESS_S: Final = 0.3
 COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth another line
 
-Seq = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # a seq or an epoch
 
 
 class Wanted(Arguments, forbid_unknown_fields=True):
@@ -54,7 +54,7 @@ class Wanted(Arguments, forbid_unknown_fields=True):
 class Since(Wanted, forbid_unknown_fields=True):
     """Events after `since`; without it, from the oldest on."""
 
-    since: Seq | None = None
+    since: Number | None = None
     limit: Annotated[int, Meta(ge=0, le=LIST_MAX)] = 1000
 
 
@@ -66,8 +66,8 @@ class Cursor(Wanted, forbid_unknown_fields=True):
     """
 
     consumer: str | None = None
-    since: Seq | None = None
-    epoch: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None = None
+    since: Number | None = None
+    epoch: Number | None = None
     progress: bool = False
     snapshot: bool = False
 
@@ -98,7 +98,7 @@ class Feed:
     ) -> None:
         self._queries = queries
         self._lines = lines
-        self._snapshots = snapshots
+        self.snapshots = snapshots
         self._outbox = outbox
         self._nursery = nursery
         self._scope: trio.CancelScope | None = None
@@ -169,15 +169,19 @@ class Feed:
     async def _show(self, wanted: Filter) -> tuple[int, str]:
         """All that is there; returns the event that it goes on from, and why it cannot."""
         try:
-            spool = await self._snapshots.take(wanted)
-            try:
-                while block := await spool.next():
-                    await self._outbox.put(block)
-            finally:
-                await spool.aclose()
+            spool = await self.snapshots.take(wanted)
+            await self.pour(spool)
         except (OSError, FusestoreError) as error:
             return 0, f"what there is cannot be told: {error}"
         return spool.seq, _cut_off(self._queries, spool.seq)
+
+    async def pour(self, spool: Spool) -> None:
+        """Feed what is in a spool, and close it."""
+        try:
+            while lines := await spool.next():
+                await self._outbox.put(lines)
+        finally:
+            await spool.aclose()
 
     def _reach(self, seq: int, subscription: trio.CancelScope) -> None:
         if self._scope is subscription:
@@ -189,7 +193,7 @@ class Feed:
         moved.set()
 
 
-def _chosen(call: Call, wanted: Wanted) -> Filter:
+def chosen(call: Call, wanted: Wanted) -> Filter:
     """The filter that a request asks for.
 
     Raises:
@@ -213,14 +217,14 @@ def _ends(queries: Queries) -> dict[str, Any]:
 
 def list_events(call: Call, wanted: Since) -> dict[str, Any]:
     """A page of the log, oldest first, with the log's ends."""
-    chosen = _chosen(call, wanted)
+    asked = chosen(call, wanted)
     since = call.queries.first_seq - 1 if wanted.since is None else wanted.since
     if reason := why_lost(call.queries, since):
         hint = f"read on from {call.queries.first_seq - 1}, or leave `since` out"
         raise ControlError("lost", f"events after {since} are missing: {reason}", hint)
     events = call.queries.events(since, wanted.limit) if wanted.limit else []
     position = events[-1]["seq"] if events else since
-    passing = [event for event in events if chosen.passes(event)]
+    passing = [event for event in events if asked.passes(event)]
     return {"events": passing, "position": position, **_ends(call.queries)}
 
 
@@ -229,11 +233,11 @@ def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
 
     With `snapshot` first what there is, then every event after that.
     """
-    chosen = _chosen(call, cursor)
+    asked = chosen(call, cursor)
     since, epoch = _begun(call.queries, cursor)
     call.feed.stop()
     reason = why_lost(call.queries, since, epoch) if since is not None else ""
-    call.then = partial(call.feed.start, since, reason, chosen, progress=cursor.progress)
+    call.then = partial(call.feed.start, since, reason, asked, progress=cursor.progress)
     return _ends(call.queries)
 
 

@@ -34,8 +34,11 @@ class Filter(NamedTuple):
         return self.paths is None or any(_concerns(event, path) for path in self.paths)
 
     def shows(self, present: Mapping[str, Any]) -> bool:
-        """Whether an object at one of the paths belongs to what is there for this watcher; kinds are of changes."""
-        return self.roots is None or not self.roots.isdisjoint((present["root"], present["home"]))
+        """Whether an object belongs to what is there for this watcher; kinds are of changes."""
+        if self.roots is not None and self.roots.isdisjoint((present["root"], present["home"])):
+            return False
+        paths = present.get("paths") or (present["path"],)
+        return self.paths is None or any(_is_within(path, top) for path in paths for top in self.paths)
 
 
 def _concerns(event: Mapping[str, Any], path: str) -> bool:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fusestore.control.events import Feed
+    from fusestore.control.known import Known
     from fusestore.control.protocol import Request
-    from fusestore.model import InodeNo, Owner
+    from fusestore.model import Inode, InodeNo, Owner
     from fusestore.service.asking import Answer
 
 log = structlog.get_logger()
@@ -47,6 +48,8 @@ class Presence(Protocol):
     @property
     def partial(self) -> Collection[str]: ...  # roots of which something may be missing, as far as it was read
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def by_id(self) -> Iterator[tuple[bytes, int, Inode]]: ...  # id and last event of each object, by ids
+    def describe(self, inode: Inode) -> dict[str, Any] | None: ...  # None: no name leads to it
     def close(self) -> None: ...
 
 
@@ -149,6 +152,7 @@ class Call:
     peer: Owner
     role: Role
     feed: Feed
+    known: Known
     watchers: int
     report: Report
     then: Callable[[], None] | None = None  # what to do once the reply is on its way

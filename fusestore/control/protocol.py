@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
 
 from fusestore.errors import ControlError
 
@@ -142,9 +143,14 @@ def encode_broadcast(event: Mapping[str, Any]) -> bytes:
     return _broadcast(event["operation"], data, event["seq"], event["epoch"])
 
 
-def encode_present(data: Mapping[str, Any], seq: int, epoch: int) -> bytes:
+def encode_present(data: Mapping[str, Any], seq: int, epoch: int, *, operation: str = "insert") -> bytes:
     """An object that is there after the event `seq`, in the form of a broadcast."""
-    return _broadcast("insert", data, seq, epoch, snapshot=True)
+    return _broadcast(operation, data, seq, epoch, snapshot=True)
+
+
+def encode_gone(id: bytes, seq: int, epoch: int) -> bytes:
+    """One that is not there any more after the event `seq`."""
+    return _broadcast("remove", {"kind": "gone", "id": str(UUID(bytes=id))}, seq, epoch, snapshot=True)
 
 
 def encode_whole(seq: int, epoch: int, total: int, partial: Iterable[str]) -> bytes:

@@ -5,6 +5,7 @@ as they are then, so that no caller can forget a row that follows from another o
 
 * ids, hashes and identities follow from an inode; dropping an inode takes its xattrs, stamp, place, writing intent,
   replicas, verified and vanished rows along;
+* an inode knows the seq of the last event about it;
 * a new version of an inode makes its replicas stale; which of them are due follows from their states;
 * an occupant row follows from a placement or skeleton; whoever leaves a spot never takes away a row
   that the same batch gives to another.
@@ -241,6 +242,12 @@ class Batch:
             record: number of the log record that will bring them.
         """
         rows = self.rows
+        seq = numbers.last_seq
+        for event in self.events:
+            seq += 1
+            event.seq, event.epoch, event.time_ns = seq, numbers.epoch, now_ns
+            rows[_EVENT + u64(seq)] = schema.EVENT.pack(event)
+            self._note(index, event)
         if self.inodes:
             self._derive(index)
         if self._left or self._placed or self._realized:
@@ -248,14 +255,18 @@ class Batch:
         for (number, root), replica in self._replicas.items():
             rows[_REPLICA + schema.replica_key(number, root)] = schema.REPLICA.pack(replica) if replica else None
             self.due(root, number, due=replica is not None and replica.state is not ReplicaState.CURRENT)
-        seq = numbers.last_seq
-        for event in self.events:
-            seq += 1
-            event.seq, event.epoch, event.time_ns = seq, numbers.epoch, now_ns
-            rows[_EVENT + u64(seq)] = schema.EVENT.pack(event)
         for line, (id, entry) in enumerate(self._entries):
             rows[_JOURNAL + schema.journal_key(id, record, line)] = schema.ENTRY.pack(entry)
         return rows
+
+    def _note(self, index: Rows, event: Event) -> None:
+        """Have the inode that an event is about know it; that of one that goes needs not."""
+        number = event.inode
+        inode = self.inodes[number] if number in self.inodes else index.inode(number)
+        if inode is not None:
+            inode.seq = event.seq
+            if number not in self.inodes:
+                self.touch_inode(inode)
 
     def _derive(self, index: Rows) -> None:
         """Add the rows that follow from the inodes: first all that go, then all that come."""

@@ -214,6 +214,9 @@ def _limits(index: Index) -> Iterator[str]:
         yield f"inode {numbers.next_inode - 1} was given out beyond the limit {numbers.inode_limit}"
     if numbers.last_seq > numbers.seq_limit:
         yield f"seq {numbers.last_seq} was given out beyond the limit {numbers.seq_limit}"
+    for number, inode in _inodes(index):
+        if inode.seq > numbers.last_seq:
+            yield f"the last event of inode {number} is {inode.seq}, but {numbers.last_seq} is the last one of all"
 
 
 def _second_ways(index: Index) -> Iterator[str]:

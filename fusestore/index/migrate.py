@@ -11,7 +11,18 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from fusestore.errors import NewerFormat, StoreError
-from fusestore.index.schema import FORMAT, FORMAT_ROW, META, TAG
+from fusestore.index.schema import (
+    EVENTS,
+    FORMAT,
+    FORMAT_ROW,
+    META,
+    NUMBERS,
+    NUMBERS_ROW,
+    TAG,
+    UNNOTED_ROW,
+    read_u64,
+    u64,
+)
 
 if TYPE_CHECKING:
     from fusestore.index.tables import Tables
@@ -25,7 +36,15 @@ def _nothing(_: Tables) -> Rows:
     return {}
 
 
-STEPS: Final[Mapping[int, Step]] = {1: _nothing}
+def _seqs(tables: Tables) -> Rows:
+    """An inode knows its last event from now on: any that it has had may be as late as the last one of all."""
+    raw, newest = tables.get(META, NUMBERS_ROW), tables.last_key(EVENTS)
+    assert raw is not None
+    last_seq = max(NUMBERS.unpack(raw).last_seq, read_u64(newest) if newest else 0)
+    return {TAG[META] + UNNOTED_ROW: u64(last_seq)}
+
+
+STEPS: Final[Mapping[int, Step]] = {1: _nothing, 2: _seqs}
 
 
 def parse_format(raw: bytes | None, where: object) -> int:

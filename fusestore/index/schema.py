@@ -30,7 +30,7 @@ and never reused.
     vanished    inode u64                    time_ns u64          lost its disk object to someone outside
     vanishings  time_ns u64, inode u64       -                    the same, oldest first
     meta        text                         raw                  format, uuid, run, clean, lost, applied, numbers,
-                                                                  copies, drain, scrub, consumer
+                                                                  copies, drain, scrub, consumer, unnoted
     replicas    inode u64, root u32          Replica              a further copy of a file, in that root's id area
     due         root u32, inode u64          -                    a copy to be made or made again; of a directory: of
                                                                   each file below it; root 0: on which is not chosen
@@ -60,7 +60,8 @@ I8   No orphans: every row of `xattrs`, `placements`, `skeletons`, `identities`,
 I9   `identities` and the inodes' backings agree.
 I10  `hashes` and the inodes' present digests agree.
 I11  Seqs are consecutive up to the last one given out, but for the jump that an `epoch` event records.
-I12  Every inode number and seq lies below its durable high-water mark, and every inode number below the next one.
+I12  Every inode number and seq lies below its durable high-water mark, and every inode number below the next one. No
+     inode has a seq beyond the last one.
 I13  `open_moves` and the states in `moves` agree; `vanished` and `vanishings` agree.
 I14  Every row can be read.
 I15  Only regular files have replicas, never on the root of their place; a current one is of the present version; all
@@ -96,7 +97,7 @@ from fusestore.model import (
     Verified,
 )
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 
 INODES: Final = 0
 IDS: Final = 1
@@ -141,6 +142,7 @@ NUMBERS_ROW: Final = b"numbers"
 DRAIN_ROW: Final = b"drain"  # and a root that is to be empty: `Drain`
 COPIES_ROW: Final = b"copies"  # and a root: how many copies of each of its files were asked for (u64)
 CONSUMER_ROW: Final = b"consumer."  # and a name: `Consumer`
+UNNOTED_ROW: Final = b"unnoted"  # events up to this seq are not noted in the inodes that they are about
 SCRUB_ROW: Final = b"scrub"  # the last pass, or the one that goes on
 
 _U16: Final = struct.Struct(">H")

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from fusestore.core.placement import Placement
 from fusestore.model import MOUNT_ROOT, Layout
 from fusestore.service import describing
+from fusestore.service.paths import Paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fusestore.model import Inode, InodeNo
+    from fusestore.model import Inode, InodeNo, RootNo
     from fusestore.service.store import Store
 
 
@@ -36,6 +37,7 @@ class Presence:
         self._store = store
         self._view = store.index.view()
         self._placement = Placement(self._view, store.tops, store.layouts)
+        self._names = Paths(self._view)
         self._paths = _outermost(paths if paths is not None else [""])
         self.seq, self.epoch = self._view.seq, self._view.epoch
         self.partial: set[str] = set()
@@ -74,6 +76,25 @@ class Presence:
             else:
                 way.pop()
 
+    def by_id(self) -> Iterator[tuple[bytes, int, Inode]]:
+        """Every object in the order of ids, with the seq of its last event; a caller may pause between two."""
+        for id, number in self._view.ids():
+            inode = self._view.inode(number)
+            assert inode is not None
+            if inode.is_dir:
+                self._note(inode.number, self._placement.default_root(number))
+            yield id, self._view.last_event(inode), inode
+
+    def describe(self, inode: Inode) -> dict[str, Any] | None:
+        """One object with all its names, wherever they are; None if it has none."""
+        names = self._view.parents(inode.number)
+        paths = [path for name in names if (path := self._names.join(*name)) is not None]
+        if inode.number == MOUNT_ROOT:
+            paths = [b""]
+        if not paths:
+            return None
+        return {**self._one(inode, names, paths[0]), "paths": [describing.text(path) for path in paths]}
+
     def _one(self, inode: Inode, names: tuple[tuple[InodeNo, bytes], ...], path: bytes) -> dict[str, Any]:
         number, roots = inode.number, self._store.roots
         if inode.nlink > 1 and not inode.is_dir:
@@ -81,13 +102,18 @@ class Presence:
         spots = self._view.placement(number) or self._placement.inherited(names)
         home = self._store.tops.get(number) or self._placement.home_of(names, lambda: spots)
         root = spots[0].root if spots else home
-        if inode.is_dir and root is not None and self._store.layouts[root] is Layout.TREE:
-            stamp = self._view.stamp(number)
-            if stamp is None or stamp.root != root:
-                self.partial.add(roots[root].name)
+        if inode.is_dir:
+            self._note(number, root)
         return describing.present(
             inode, path, roots[root].name if root is not None else "", roots[home].name if home is not None else ""
         )
+
+    def _note(self, directory: InodeNo, root: RootNo | None) -> None:
+        """See whether a directory was ever listed."""
+        if root is not None and self._store.layouts[root] is Layout.TREE:
+            stamp = self._view.stamp(directory)
+            if stamp is None or stamp.root != root:
+                self.partial.add(self._store.roots[root].name)
 
 
 def _outermost(paths: Sequence[str]) -> list[bytes]:

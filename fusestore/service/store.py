@@ -18,7 +18,6 @@ from fusestore.core.placement import Placement
 from fusestore.errors import Gone, NotFound, RootOffline, RootReadOnly
 from fusestore.index.batch import Batch
 from fusestore.model import (
-    MOUNT_ROOT,
     Absence,
     Cause,
     Event,
@@ -37,6 +36,7 @@ from fusestore.service.audience import Audience
 from fusestore.service.discarding import Condemned
 from fusestore.service.openfiles import InPassing, OpenFiles
 from fusestore.service.pace import Pace
+from fusestore.service.paths import Paths
 from fusestore.service.places import At, Places
 from fusestore.service.room import Reserved
 
@@ -136,7 +136,7 @@ class Store:
         self.on_drain: Callable[[], None] = lambda: None  # there is something to do for one of them
         self.audience = Audience()
         self.watches: dict[RootNo, Watch] = {}  # of the roots that others may change
-        self._paths: dict[InodeNo, bytes] = {MOUNT_ROOT: b""}
+        self.paths = Paths(index)
 
     # -- looking up -------------------------------------------------------------------------------------------------
 
@@ -153,35 +153,18 @@ class Store:
 
     def path(self, number: InodeNo) -> bytes | None:
         """A present path, relative to the mountpoint; None when no name leads there any more."""
-        known = self._paths.get(number)
-        if known is not None:
-            return known
-        names = self.index.parents(number)
-        return self.join(*names[0]) if names else None
+        return self.paths.of(number)
 
     def join(self, parent: InodeNo, name: bytes) -> bytes | None:
         """The path of a name, existing or not."""
-        parts: list[bytes] = []
-        directory = parent
-        while (above := self._paths.get(directory)) is None:
-            names = self.index.parents(directory)
-            if not names:
-                return None
-            directory, part = names[0]
-            parts.append(part)
-        if parts:
-            above = b"/".join([above, *reversed(parts)] if above else reversed(parts))
-            if len(self._paths) > MEMORY:
-                self._paths = {MOUNT_ROOT: b""}
-            self._paths[parent] = above
-        return above + b"/" + name if above else name
+        return self.paths.join(parent, name)
 
     def directory_changed(self, number: InodeNo | None = None) -> None:
         """Drop what was worked out from directories' names and places; `number`: and the descriptors of this one.
 
         For whoever renames, removes or carries a directory, after `apply`.
         """
-        self._paths = {MOUNT_ROOT: b""}
+        self.paths.forget()
         self.placement.forget()
         if number is not None:
             self.places.forget(number)

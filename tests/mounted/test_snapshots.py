@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from tests.support.watcher import Line
 pytestmark = pytest.mark.timeout(120)
 
 ROUNDS: Final = 6
+PAGE: Final = 100  # entries of a manifest in one request
 
 # Renames files and directories across roots, makes and removes, without a pause, until its standard input ends.
 MEDDLER: Final = """
@@ -55,6 +57,7 @@ class Model:
 
     def __init__(self) -> None:
         self.known: dict[str, Known] = {}
+        self.last: dict[str, int] = {}  # by id, when something was last told of it
         self.seq = 0
         self.is_whole = False
 
@@ -73,6 +76,7 @@ class Model:
             assert seq == self.seq + 1, "no gap, and nothing twice"
             self.seq = seq
         path, known = data["path"], Known(data["id"], data["size"])
+        self.last[known.id] = seq
         if message["operation"] == "insert":
             assert path not in self.known, f"{path} was there already: {message}"
             self.known[path] = known
@@ -88,6 +92,39 @@ class Model:
             for each, was in self.known.items():  # all names of a file
                 if was.id == known.id:
                     self.known[each] = known
+
+    def sync(self, line: Line) -> int:
+        """Ask for what differs, and take it all at once; returns how much it was."""
+        there = {known.id for known in self.known.values()}
+        manifest = sorted((id, seq) for id, seq in self.last.items() if id in there)
+        pages = [dict(manifest[first : first + PAGE]) for first in range(0, len(manifest), PAGE)] or [{}]
+        for page in pages[:-1]:
+            assert line.call("events", "sync", manifest=page, more=True)["success"]
+        request = {"tid": "last", "collectionName": "events", "methodName": "sync", "data": {"manifest": pages[-1]}}
+        line.send(json.dumps(request).encode() + b"\n")
+        told: dict[str, dict[str, Any]] = {}
+        while (message := line.receive()) is not None and message.get("tid") != "last":
+            assert message["data"]["id"] not in told
+            assert (message["operation"] == "insert") is (message["data"]["id"] not in there)
+            told[message["data"]["id"]] = message["data"]
+            self.last[message["data"]["id"]] = message["seq"]
+        assert message is not None
+        assert message["data"]["total"] == len(told)
+        self._take_told(told)
+        self.seq = message["data"]["seq"]
+        return len(told)
+
+    def _take_told(self, told: dict[str, dict[str, Any]]) -> None:
+        """Who is told of is at its paths; all others are where they were in their directories."""
+        now: dict[str, str] = {"": ""}  # old paths, and those of today
+        for path in sorted(self.known, key=lambda path: path.count("/") if path else -1):
+            above, _, name = path.rpartition("/")
+            new = told.get(self.known[path].id, {"path": f"{now.get(above, above)}/{name}".lstrip("/")})
+            now[path] = new.get("path", "")
+        kept = {now[path]: known for path, known in self.known.items() if known.id not in told}
+        come = {path: Known(data["id"], data["size"]) for data in told.values() for path in data.get("paths", ())}
+        assert not kept.keys() & come.keys()
+        self.known = kept | come
 
 
 def listen(subject: Mounted) -> tuple[Model, Line]:
@@ -120,21 +157,87 @@ def compare(subject: Mounted, model: Model) -> None:
 
 
 def test_a_snapshot_and_the_changes_after_it_are_the_tree(own: Mounted) -> None:
-    for place in (own.uploads, own.resources / "main"):
-        for number in range(400):
-            (place / f"tree/{number % 20}/{number}").mkdir(parents=True)
-            (place / f"tree/{number % 20}/{number}/file").write_bytes(b"x" * number)
-    meddler = subprocess.Popen([sys.executable, "-c", MEDDLER, own.mountpoint], stdin=subprocess.PIPE)
+    plant(own, 400)
+    meddler = meddle(own)
     watchers = [listen(own) for _ in range(ROUNDS)]
-    meddler.communicate(b"enough", timeout=60)
-    assert meddler.returncode == 0
-    own.wait("--all")
-    with Line(own.socket) as line:
-        seq = line.call("events", "fence")["data"]["seq"]
+    seq = rest(own, meddler)
     for model, line in watchers:
         catch_up(model, line, seq)
         line.close()
         compare(own, model)
+
+
+def meddle(subject: Mounted, seconds: float = 0) -> subprocess.Popen[bytes]:
+    """Begin to change the tree; with `seconds`, only for so long."""
+    script = MEDDLER if seconds else MEDDLER.replace("turn = 0", "turn = 10_000")
+    meddler = subprocess.Popen([sys.executable, "-c", script, subject.mountpoint], stdin=subprocess.PIPE)
+    if seconds:
+        time.sleep(seconds)
+        rest(subject, meddler)
+    return meddler
+
+
+def rest(subject: Mounted, meddler: subprocess.Popen[bytes]) -> int:
+    """Wait until nothing changes any more; returns the last event of all."""
+    meddler.communicate(b"enough", timeout=60)
+    assert meddler.returncode == 0
+    return settled(subject)
+
+
+def settled(subject: Mounted) -> int:
+    subject.wait("--all")
+    with Line(subject.socket) as line:
+        return int(line.call("events", "fence")["data"]["seq"])
+
+
+def plant(subject: Mounted, count: int) -> None:
+    for place in (subject.uploads, subject.resources / "main"):
+        for number in range(count):
+            (place / f"tree/{number % 20}/{number}").mkdir(parents=True)
+            (place / f"tree/{number % 20}/{number}/file").write_bytes(b"x" * number)
+
+
+def test_what_changed_while_a_watcher_was_away_is_told_and_nothing_else(own: Mounted) -> None:
+    plant(own, 200)
+    seq = settled(own)
+    model, line = listen(own)
+    catch_up(model, line, seq)
+    line.close()
+    compare(own, model)
+    with Line(own.socket) as line:
+        assert model.sync(line) == 0
+
+    tree = own.resources / "main" / "tree"
+    (tree / "0" / "new").write_bytes(b"created")
+    (tree / "1" / "1" / "file").write_bytes(b"changed")
+    (tree / "2" / "2" / "file").unlink()
+    os.link(tree / "3" / "3" / "file", tree / "3" / "link")
+    (tree / "4").rename(tree / "away")  # two directories change their names, with all below
+    (tree / "5").rename(tree / "4")
+    (tree / "away").rename(tree / "5")
+    (tree / "6").rename(own.uploads / "six")  # and another its root, to which its files are brought
+    files = sum(number % 20 == 6 for number in range(200))
+    settled(own)
+    own.remount()
+    with Line(own.socket) as line:
+        assert model.sync(line) == 1 + 1 + 1 + 1 + 2 + 1 + files
+        compare(own, model)
+        assert model.sync(line) == 0
+
+
+def test_what_differs_and_the_changes_after_it_are_the_tree_also_while_it_changes(own: Mounted) -> None:
+    plant(own, 100)
+    model, line = listen(own)
+    line.close()
+    meddle(own, seconds=1)
+    meddler = meddle(own)
+    with Line(own.socket) as line:
+        for _ in range(ROUNDS):
+            model.sync(line)
+        seq = rest(own, meddler)
+        assert line.call("events", "listen", since=model.seq)["success"]
+        catch_up(model, line, seq)
+    compare(own, model)
 
 
 def test_the_command_prints_what_there_is_and_then_follows(own: Mounted) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, Any
+from uuid import UUID
 
 import trio
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fusestore.control.methods import Report
-    from fusestore.model import Owner
+    from fusestore.model import Inode, Owner
 
 FACT = {"code": "hash-unknown", "text": "no hash is recorded", "hint": ""}
 ID = "01932f6c-7a55-7cde-8f01-23456789abcd"
@@ -37,6 +38,14 @@ class FakePresence:
         for each in self._there:
             assert self.is_open
             yield each
+
+    def by_id(self) -> Iterator[tuple[bytes, int, Inode]]:
+        for each in self._there:
+            assert self.is_open
+            yield UUID(each["id"]).bytes, each["last"], each  # type: ignore[misc]
+
+    def describe(self, inode: Inode) -> dict[str, Any] | None:
+        return inode if inode["path"] is not None else None  # type: ignore[index, return-value]
 
     def close(self) -> None:
         self.is_open = False

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import msgspec
 import pytest
@@ -23,6 +24,7 @@ from fusestore.control import address, connection
 from fusestore.control.address import listen
 from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
+from fusestore.control.known import ENTRIES_MAX
 from fusestore.control.methods import Role
 from fusestore.control.server import serve
 from fusestore.control.snapshots import BLOCK
@@ -442,6 +444,65 @@ async def test_a_snapshot_for_which_the_disk_has_no_room_stops_the_stream_and_sa
         message = await peer.receive() or {}
         assert "No space left" in message["stopped"]["reason"]
         assert (await peer.ask("events.unlisten"))["data"] == {"listening": False}
+
+
+def named(number: int, last: int, path: str | None = "") -> dict[str, Any]:
+    here = f"resources/{number}" if path == "" else path
+    return {**present(number), "id": str(UUID(int=number)), "last": last, "path": here, "paths": [here]}
+
+
+async def synced(peer: Peer, *pages: dict[int, int], **data: Any) -> tuple[list[tuple[str, int]], dict[str, Any]]:
+    """What differs from these pages of a manifest, as operations and ids, and the reply."""
+    for page in pages[:-1]:
+        manifest = {str(UUID(int=number)): seq for number, seq in page.items()}
+        assert (await peer.ask("events.sync", manifest=manifest, more=True))["success"]
+    manifest = {str(UUID(int=number)): seq for number, seq in pages[-1].items()}
+    message = await peer.ask("events.sync", manifest=manifest, **data)
+    told = []
+    while "operation" in message:
+        assert message["snapshot"]
+        told.append((message["operation"], UUID(message["data"]["id"]).int))
+        message = await peer.receive() or {}
+    return told, message
+
+
+async def test_what_differs_from_a_manifest_is_told_and_nothing_else(world: World) -> None:
+    world.queries.happen(9)
+    world.queries.there = [named(1, 3), named(2, 7), named(4, 9), named(6, 2, None), named(7, 5, None), named(8, 1)]
+    async with world.peer() as peer:
+        told, reply = await synced(peer, {1: 3, 2: 6, 3: 1}, {6: 2, 7: 4, 9: 8})
+        assert told == [("update", 2), ("remove", 3), ("insert", 4), ("remove", 7), ("insert", 8), ("remove", 9)]
+        assert reply["data"] == {"total": 6, "seq": 9, "epoch": 1, "partial": ["main"]}
+        assert await synced(peer, {1: 3, 2: 9, 4: 9, 8: 9}) == ([], {**reply, "data": {**reply["data"], "total": 0}})
+        assert (await synced(peer, {}))[0] == [("insert", 1), ("insert", 2), ("insert", 4), ("insert", 8)]
+        assert all(spool.closed for spool in world.queries.spools)
+
+
+async def test_what_is_known_of_another_epoch_counts_as_changed_and_what_is_not_asked_for_as_gone(world: World) -> None:
+    world.queries.there = [named(1, 1), named(2, 1), {**named(3, 1), "root": "cold", "home": "cold"}]
+    async with world.peer() as peer:
+        known = {1: 1, 2: 1, 3: 1}
+        assert (await synced(peer, known, epoch=1))[0] == []
+        told, _ = await synced(peer, known, epoch=2, roots=["main"], paths=["resources/2", "resources/3"])
+        assert told == [("remove", 1), ("update", 2), ("remove", 3)]
+
+
+async def test_a_manifest_of_many_requests_is_kept_in_order_and_one_out_of_order_is_refused(world: World) -> None:
+    world.queries.there = [named(number, number) for number in range(1, 5001)]
+    pages = [
+        {number: number - (number == 4000) for number in range(first, first + 1000)} for first in range(1, 5000, 1000)
+    ]
+    async with world.peer() as peer:
+        assert (await synced(peer, *pages))[0] == [("update", 4000)]
+        assert (await peer.ask("events.sync", manifest={str(UUID(int=5)): 1}, more=True))["data"] == {"total": 1}
+        refused = await peer.ask("events.sync", manifest={str(UUID(int=5)): 1}, more=True)
+        assert (refused["error"]["code"], refused["error"]["errno"]) == ("bad_data", errno.EINVAL)
+        many = {str(UUID(int=number)): 1 for number in range(ENTRIES_MAX + 1)}
+        for wrong in ({"01932f6c": 1}, {"": 1}, {"x" * 32: 1}, {ID: -1}, many):
+            assert (await peer.ask("events.sync", manifest=wrong))["error"]["code"] == "bad_data"
+        assert (await synced(peer, {}))[1]["data"]["total"] == 5000
+        assert (await peer.ask("events.sync", manifest={}, more=True))["success"]
+    await until(lambda: all(spool.closed for spool in world.queries.spools))
 
 
 async def test_unlisten_ends_the_stream_and_says_whether_there_was_one(world: World) -> None:

@@ -110,6 +110,27 @@ def test_what_is_on_its_way_is_told_with_where_it_is_and_where_it_belongs(opened
     assert {(each["root"], each["home"]) for each in told(opened, "resources/cold/t")} == {("cold", "cold")}
 
 
+def test_each_object_has_the_seq_of_its_last_event_and_all_its_names(opened: Opened) -> None:
+    plant(opened)
+    opened.link(f"{HOT}/t/a", f"{HOT}/t/w/again")
+    opened.rename(f"{HOT}/t/u", f"{HOT}/away")
+    opened.unlink(f"{HOT}/t/w/d")
+    opened.rename(f"{HOT}/t/w", "resources/cold/w")
+    opened.rest()
+    opened.store.index.commit()
+    last = {event.id: event.seq for event in opened.store.index.events(0, 1000)}
+    with closing(presence(opened)) as there:
+        found = list(there.by_id())
+        assert [id for id, _, _ in found] == sorted(id for id, _, _ in found)
+        assert {id: seq for id, seq, _ in found if seq} == {id: last[id] for id, _, _ in found if id in last}
+        described = [told for _, _, inode in found if (told := there.describe(inode)) is not None]
+        assert sorted(path for each in described for path in each["paths"]) == sorted(paths(list(there)))
+        (several,) = [each for each in described if len(each["paths"]) > 1]
+        assert several["paths"] == [f"{HOT}/t/a", "resources/cold/w/again"]
+        by_path = {each["path"]: each for each in there}
+        assert {**several, "paths": []} == {**by_path[f"{HOT}/t/a"], "paths": []}
+
+
 def test_it_says_of_which_roots_something_may_be_missing(shared: Opened) -> None:
     (shared.disks["hot"] / "found").mkdir()
     (shared.disks["hot"] / "found" / "file").write_bytes(b"x")

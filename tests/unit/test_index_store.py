@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import lmdb
 import pytest
+from msgspec.structs import replace
 
 from fusestore.errors import IndexFault, IndexFull, StoreError
 from fusestore.index import schema
@@ -173,7 +174,36 @@ def test_an_index_of_the_format_before_opens_and_is_of_this_one_then(made: Path,
     index.apply(batch)
     index.close()
     index = Index.open(made, witnesses=place)
-    assert index.get(META, schema.FORMAT_ROW) == b"2"
+    assert index.get(META, schema.FORMAT_ROW) == b"%d" % schema.FORMAT
+    index.close()
+
+
+def test_an_inode_knows_its_last_event_and_one_of_an_older_format_counts_as_changed(made: Path, place: Path) -> None:
+    index = Index.open(made, witnesses=place)
+    old, gone = create(index, b"old"), create(index, b"gone")
+    assert (old.seq, gone.seq) == (1, 2)
+    remove(index, b"gone")
+    batch = Batch()
+    batch.event(indexes.event(old, "told"))  # without its record
+    index.apply(batch)
+    found = index.inode(old.number)
+    assert found is not None
+    assert (found.seq, found) == (4, replace(old, seq=4))
+    batch = Batch()
+    batch.rows[TAG[META] + schema.FORMAT_ROW] = b"2"
+    batch.put_inode(replace(found, seq=0))
+    index.apply(batch)
+    index.close()
+    index = Index.open(made, witnesses=place)
+    new = create(index, b"new")
+    index.commit()
+    found = index.inode(old.number)
+    view = index.view()
+    assert found is not None
+    assert (view.last_event(found), view.last_event(new)) == (4, 5)
+    assert list(view.ids()) == sorted(index.ids_from(b"", 100))
+    assert list(check(index)) == []
+    view.close()
     index.close()
 
 
