@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import trio
 
 from fusestore.core.moves import OPEN
-from fusestore.errors import InvalidRequest, NotFound
+from fusestore.errors import IndexFull, InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
 from fusestore.service import (
     absence,
@@ -179,13 +179,15 @@ class Queries:
         """What there is, at these paths and below, or everywhere; to be closed.
 
         Raises:
-            IndexFault: the disk failed.
+            IndexFull: there is no room to keep what is shown while it changes. IndexFault: the disk failed.
         """
         index = self._store.index
         while index.is_syncing:  # noqa: ASYNC110  (a thread ends it)
             await trio.sleep(SYNC_POLL_S)
         if index.fault is None:
             index.commit()
+        if not index.has_room:  # what is left is for removals, which need pages that a view keeps
+            raise IndexFull
         return Presence(self._store, paths)
 
     def scratch(self) -> IO[bytes]:

@@ -5,8 +5,14 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import pytest
+import trio
+
+from fusestore.errors import IndexFull
+from fusestore.jobs.scrubber import Scrubber
 from fusestore.service import refreshing
 from fusestore.service.presenting import Presence
+from fusestore.service.queries import Queries
 from tests.support.byhand import finish
 
 if TYPE_CHECKING:
@@ -129,6 +135,18 @@ def test_each_object_has_the_seq_of_its_last_event_and_all_its_names(opened: Ope
         assert several["paths"] == [f"{HOT}/t/a", "resources/cold/w/again"]
         by_path = {each["path"]: each for each in there}
         assert {**several, "paths": []} == {**by_path[f"{HOT}/t/a"], "paths": []}
+
+
+def test_what_a_view_would_take_is_left_for_removals_when_room_is_short(opened: Opened) -> None:
+    plant(opened)
+    queries = Queries(opened.store, opened.path, {}, trio.lowlevel.checkpoint, Scrubber(opened.store), lambda: None)
+    index = opened.store.index
+    index._await_commit()
+    finish(queries.present(None)).close()
+    spare_bytes, index._room.spare_bytes = index._room.spare_bytes, 0
+    with pytest.raises(IndexFull):
+        finish(queries.present(None))
+    index._room.spare_bytes = spare_bytes
 
 
 def test_it_says_of_which_roots_something_may_be_missing(shared: Opened) -> None:
