@@ -14,6 +14,7 @@ from fusestore.cli import (
     events,
     explain,
     inspect,
+    jobs,
     mounting,
     moves,
     replicas,
@@ -47,6 +48,7 @@ VERBS: Final[Verbs] = (
     (draining.drain, "fusestore drain hot --plan && fusestore drain hot --wait"),
     (inspect.verify, "fusestore verify --root cold"),
     (scrub.scrub, "cd /mnt/lab && fusestore scrub --root cold --rate 50000000"),
+    (jobs.jobs, "cd /mnt/lab && fusestore jobs 5f0c11d2 --wait"),
     (store.check, "fusestore umount /mnt/lab && fusestore check /srv/store"),
     (store.rebuild, "fusestore rebuild /srv/store --dry-run"),
 )

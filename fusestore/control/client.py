@@ -75,8 +75,12 @@ class Client:
         *,
         progress: Progress | None = None,
         timeout_s: float | None = QUICK_S,
+        background: bool = False,
     ) -> Any:
         """Call `method`, written "collection.name", and return what it answers.
+
+        Args:
+            background: return the job at once, which goes on without this connection.
 
         Raises:
             ControlError: the daemon answered with an error.
@@ -86,7 +90,7 @@ class Client:
         self._tid += 1
         collection, _, name = method.partition(".")
         limit = None if timeout_s is None else time.monotonic() + timeout_s
-        self._send(encode_request(Request(self._tid, collection, name, data)))
+        self._send(encode_request(Request(self._tid, collection, name, data, background)))
         while True:
             message = self._receive(limit)
             if message.get("tid") not in (self._tid, None):

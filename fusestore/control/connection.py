@@ -1,26 +1,30 @@
 """One peer's conversation, from accept to close.
 
     read ─► decode ─► plain method: answered here, in order ──────────► outbox ─► write
-                 └──► long method: a task of its own, at most LONG_MAX ──► ▲
-                      events.listen: the feed, a cursor into the log ──────┘
+                 ├──► long method: a task of its own, at most LONG_MAX ──► ▲
+                 │    events.listen: the feed, a cursor into the log ──────┤
+                 └──► in the background: answered with its job at once ────┘
 
-Everything a peer causes lives in this connection's nursery and ends with it. A peer that does not read is not read from
-either once its outbox is full. A peer that only shut down its sending side is still answered and fed until it hangs up.
+Everything a peer causes lives in this connection's nursery and ends with it, but for jobs in the background. A peer
+that does not read is not read from either once its outbox is full. A peer that only shut down its sending side is still
+answered and fed until it hangs up.
 """
 
 from __future__ import annotations
 
 import select
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from fusestore.control.events import Feed
+from fusestore.control.jobs import Job
 from fusestore.control.known import Known
 from fusestore.control.methods import Call, answer, lookup
 from fusestore.control.outbox import Outbox
-from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress
+from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress, encode_reply
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
 
@@ -94,6 +98,9 @@ class Connection:
     async def _take(self, request: Request, nursery: trio.Nursery) -> None:
         try:
             method = lookup(COLLECTIONS, request, self._role)
+            if request.background:
+                await self._outbox.put(self._in_background(method, request))
+                return
             if method.is_long and self._long >= LONG_MAX:
                 raise ControlError("too_many", f"{LONG_MAX} long requests of this connection are running already")
         except ControlError as error:
@@ -101,32 +108,55 @@ class Connection:
             return
         if method.is_long:
             self._long += 1
-            nursery.start_soon(self._answer_long, method, request)
+            job = Job(request, self._peer, self)
+            self._connections.jobs.add(job)
+            nursery.start_soon(self._answer_long, method, job)
         else:
             await self._answer(method, request)
 
-    async def _answer_long(self, method: Method, request: Request) -> None:
+    def _in_background(self, method: Method, request: Request) -> bytes:
+        """Begin a job that goes on without this connection; returns the reply that names it."""
+        if not method.is_long:
+            name = f"{request.collection}.{request.method}"
+            raise ControlError("bad_request", f"{name} is answered at once and never a job")
+        job = Job(request, self._peer, None)
+        self._connections.jobs.start(job, partial(answer, method, request, self._call(job.report)))
+        return encode_reply(request.tid, {"job": job.id})
+
+    async def _answer_long(self, method: Method, job: Job) -> None:
+        tell = self._reporter(job.request.tid)
+
+        def report(done: int, total: int, unit: str) -> None:
+            job.report(done, total, unit)
+            tell(done, total, unit)
+
         try:
-            await self._answer(method, request)
+            work = partial(answer, method, job.request, self._call(report))
+            await self._outbox.put(await self._connections.jobs.run(job, work))
         finally:
             self._long -= 1
 
     async def _answer(self, method: Method, request: Request) -> None:
-        call = Call(
-            queries=self._queries,
-            table=COLLECTIONS,
-            peer=self._peer,
-            role=self._role,
-            feed=self._feed,
-            known=self._known,
-            watchers=self._connections.watchers,
-            report=self._reporter(request.tid),
-        )
+        call = self._call(lambda done, total, unit: None)
         await self._outbox.put(await answer(method, request, call))
         if call.then is not None:
             with trio.move_on_after(FLUSH_S):
                 await self._outbox.flushed()
             call.then()
+
+    def _call(self, report: Report) -> Call:
+        return Call(
+            queries=self._queries,
+            table=COLLECTIONS,
+            peer=self._peer,
+            role=self._role,
+            connection=self,
+            feed=self._feed,
+            known=self._known,
+            jobs=self._connections.jobs,
+            watchers=self._connections.watchers,
+            report=report,
+        )
 
     def _reporter(self, tid: Tid) -> Report:
         """Progress of one request: the newest figures now and then, left out while the peer is behind."""

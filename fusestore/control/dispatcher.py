@@ -35,6 +35,7 @@ def describe(call: Call, _: Arguments) -> dict[str, Any]:
             name: {
                 "help": method.help,
                 "role": method.role.name.lower(),
+                "long": method.is_long,
                 "arguments": {spec.name: _argument(spec) for spec in msgspec.structs.fields(method.arguments)},
             }
             for name, method in methods.items()

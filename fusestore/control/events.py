@@ -61,8 +61,8 @@ class Since(Wanted, forbid_unknown_fields=True):
 class Cursor(Wanted, forbid_unknown_fields=True):
     """The last event the watcher has seen; without `since`, only what comes from now on.
 
-    A `consumer` goes on behind what it has acknowledged. With `snapshot`, first what there is, then what comes after it.
-    With `progress`, how far moves are, too.
+    A `consumer` goes on behind what it has acknowledged. With `snapshot`, first what there is, then what comes after
+    it. With `progress`, how far moves are, too.
     """
 
     consumer: str | None = None

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fusestore.control.events import Feed
+    from fusestore.control.jobs import Jobs
     from fusestore.control.known import Known
     from fusestore.control.protocol import Request
     from fusestore.model import Inode, InodeNo, Owner
@@ -151,7 +152,9 @@ class Call:
     table: Table
     peer: Owner
     role: Role
+    connection: object  # the same for all requests of one, and for no others
     feed: Feed
+    jobs: Jobs
     known: Known
     watchers: int
     report: Report

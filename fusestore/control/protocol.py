@@ -32,6 +32,7 @@ class Request(NamedTuple):
     collection: str
     method: str
     data: Any
+    background: bool = False  # answered at once with a job, which goes on without the connection
 
 
 class Unreadable(NamedTuple):
@@ -94,7 +95,10 @@ def decode_request(line: bytes) -> Request | Unreadable:
     collection, method = message.get("collectionName"), message.get("methodName")
     if not isinstance(collection, str) or not isinstance(method, str):
         return Unreadable(tid, ControlError("bad_request", "collectionName and methodName must be strings", _SHAPE))
-    return Request(tid, collection, method, message.get("data"))
+    background = message.get("background", False)
+    if not isinstance(background, bool):
+        return Unreadable(tid, ControlError("bad_request", "background must be true or false", _SHAPE))
+    return Request(tid, collection, method, message.get("data"), background)
 
 
 _SHAPE: Final = '{"tid": 1, "collectionName": "dispatcher", "methodName": "hello", "data": {}}'
@@ -107,6 +111,7 @@ def encode_request(request: Request) -> bytes:
             "collectionName": request.collection,
             "methodName": request.method,
             "data": request.data,
+            "background": request.background,
         }
     )
 

@@ -15,6 +15,7 @@ import trio
 
 from fusestore.control.address import listen
 from fusestore.control.connection import Connection
+from fusestore.control.jobs import Jobs
 from fusestore.control.lines import Lines
 from fusestore.control.protocol import encode_error
 from fusestore.control.roles import Roles, group_id, groups_of
@@ -35,12 +36,13 @@ _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 
 
 class Connections:
-    """Everybody who is connected now."""
+    """Everybody who is connected now, and what is being worked on for them."""
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, jobs: Jobs) -> None:
         self.present: set[Connection] = set()
         self.lines = Lines(queries)
         self.snapshots = Snapshots(queries)
+        self.jobs = jobs
 
     @property
     def watchers(self) -> int:
@@ -67,14 +69,15 @@ async def serve(
     except OSError as error:
         raise StoreError(f"the control socket cannot be made: {error}") from None
     ours = os.stat(path)
-    connections = Connections(queries)
-
-    async def welcome(stream: trio.SocketStream) -> None:
-        await _welcome(stream, roles, queries, connections)
-
-    task_status.started()
     try:
-        await trio.serve_listeners(welcome, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
+        async with trio.open_nursery() as nursery:
+            connections = Connections(queries, Jobs(nursery))
+
+            async def welcome(stream: trio.SocketStream) -> None:
+                await _welcome(stream, roles, queries, connections)
+
+            task_status.started()
+            await trio.serve_listeners(welcome, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
     finally:
         _remove(path, ours)
 

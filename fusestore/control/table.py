@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fusestore.control import consumers, copies, dispatcher, events, files, known, moves, roots, scrub, trash
+from fusestore.control import consumers, copies, dispatcher, events, files, jobs, known, moves, roots, scrub, trash
 
 if TYPE_CHECKING:
     from fusestore.control.methods import Table
@@ -17,4 +17,5 @@ COLLECTIONS: Final[Table] = {
     "scrub": scrub.METHODS,
     "trash": trash.METHODS,
     "events": {**events.METHODS, **known.METHODS, **consumers.METHODS},
+    "jobs": jobs.METHODS,
 }

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(90)
 VERBS = [
     "init", "mount", "umount", "status", "stat", "where", "history", "explain", "events", "moves", "wait", "verify",
-    "scrub", "check",
+    "scrub", "jobs", "check",
 ]  # fmt: skip
 
 
@@ -282,3 +282,18 @@ def test_help_loads_nothing_slow() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)
     assert done.stderr.split() == []
+
+
+async def test_jobs_are_listed_shown_and_cancelled(commands: Commands) -> None:
+    assert await commands.run("jobs") == "nothing takes long now\n"
+    async with await trio.open_unix_socket(commands.path) as stream:
+        request = {"tid": 1, "collectionName": "moves", "methodName": "wait", "background": True}
+        await stream.send_all(json.dumps(request).encode() + b"\n")
+        job = json.loads(await stream.receive_some(65536))["data"]["job"]
+    table = await commands.run("jobs")
+    assert "moves.wait" in table
+    assert "1 of 2 files" in table
+    assert (await commands.json("jobs"))[0]["job"] == job
+    assert (await commands.json("jobs", job, "--cancel", "--wait"))["state"] == "cancelled"
+    await commands.run("jobs", "--wait", code=2)
+    assert "no job" in await commands.run("jobs", "ffffffff", code=1)
