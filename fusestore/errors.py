@@ -78,6 +78,10 @@ class Protected(NamespaceError):
     """This name belongs to the store's own skeleton and stays."""
 
 
+class Forbidden(NamespaceError):
+    """Permission denied."""
+
+
 class CrossesRoots(NamespaceError):
     """A hard link cannot join two roots."""
 
@@ -217,6 +221,7 @@ ERRNO: Final[Mapping[type[FusestoreError], int]] = {
     InvalidRequest: errno.EINVAL,
     NamespaceError: errno.EINVAL,
     Protected: errno.EPERM,
+    Forbidden: errno.EACCES,
     CrossesRoots: errno.EXDEV,
     NoAttribute: errno.ENODATA,
     NotSupported: errno.EOPNOTSUPP,

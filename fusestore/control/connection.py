@@ -45,10 +45,17 @@ class Connection:
     """One accepted peer."""
 
     def __init__(
-        self, stream: trio.SocketStream, peer: Owner, role: Role, queries: Queries, connections: Connections
+        self,
+        stream: trio.SocketStream,
+        peer: Owner,
+        groups: frozenset[int],
+        role: Role,
+        queries: Queries,
+        connections: Connections,
     ) -> None:
         self._stream = stream
         self._peer = peer
+        self._groups = groups
         self._role = role
         self._queries = queries
         self._connections = connections
@@ -149,6 +156,7 @@ class Connection:
             queries=self._queries,
             table=COLLECTIONS,
             peer=self._peer,
+            groups=self._groups,
             role=self._role,
             connection=self,
             feed=self._feed,

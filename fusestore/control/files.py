@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from msgspec import Meta
 
 from fusestore.control.methods import Arguments, Call, Method, Role, failure
 from fusestore.errors import ControlError
@@ -10,6 +12,8 @@ from fusestore.errors import ControlError
 if TYPE_CHECKING:
     from fusestore.service.asking import Answer
 
+LIST_MAX: Final = 1000  # records are long, and a reply is made in one go
+Limit = Annotated[int, Meta(ge=1, le=LIST_MAX)]
 _ANSWER: Final = ("code", "errno", "text")
 
 
@@ -18,6 +22,38 @@ class What(Arguments, forbid_unknown_fields=True):
 
     path: str | None = None
     id: str | None = None
+
+
+class GetWhat(Arguments, forbid_unknown_fields=True):
+    """One object, also by the `hash` of its content, as records say it; of several files with it, any."""
+
+    path: str | None = None
+    id: str | None = None
+    hash: str | None = None
+
+
+class ListWhat(Arguments, forbid_unknown_fields=True):
+    """A directory, none for the whole mount; `after` is what the last page said."""
+
+    path: str | None = None
+    id: str | None = None
+    recursive: bool = False
+    after: str | None = None
+    limit: Limit = 1000
+
+
+class FindWhat(Arguments, forbid_unknown_fields=True):
+    """A directory, none for the whole mount, and what is looked for below it; `name` is a pattern as of the shell."""
+
+    path: str | None = None
+    id: str | None = None
+    name: str | None = None
+    hash: str | None = None
+    type: Literal["file", "directory", "symlink", "fifo", "socket", "character device", "block device"] | None = None
+    state: Literal["ready", "writing", "interrupted"] | None = None
+    root: str | None = None
+    after: str | None = None
+    limit: Limit = 1000
 
 
 class VerifyWhat(Arguments, forbid_unknown_fields=True):
@@ -54,9 +90,54 @@ def required(what: What) -> str:
     return chosen
 
 
-def get(call: Call, what: What) -> dict[str, Any]:
+def hash_of(tagged: str) -> tuple[str, bytes]:
+    """Algorithm and digest of a hash as records say it.
+
+    Raises:
+        ControlError: it is none.
+    """
+    algorithm, _, digits = tagged.partition(":")
+    try:
+        digest = bytes.fromhex(digits)
+    except ValueError:
+        digest = b""
+    if not algorithm or not digest:
+        raise ControlError("bad_data", f"data: {tagged!a} is no hash", '{"hash": "blake3:af1349b9"} with all digits')
+    return algorithm, digest
+
+
+def get(call: Call, what: GetWhat) -> dict[str, Any]:
     """The record of an object: id, names, attributes, version, hash, state, root."""
-    return call.queries.record(call.queries.find(required(what)))
+    if what.hash is None:
+        return call.queries.record(call.queries.find(required(What(what.path, what.id))))
+    if what.path is not None or what.id is not None:
+        raise ControlError("bad_data", "data: give path, id or hash, not several")
+    return call.queries.record(call.queries.holding(hash_of(what.hash)))
+
+
+async def list_files(call: Call, what: ListWhat) -> dict[str, Any]:
+    """A page of what is in a directory, or of all that is below it, as far as the peer may see it."""
+    return await _entries(call, what, {}, recursive=what.recursive)
+
+
+async def find(call: Call, what: FindWhat) -> dict[str, Any]:
+    """A page of what is below a directory and like this, as far as the peer may see it."""
+    wanted = {"name": what.name, "type": what.type, "state": what.state, "root": what.root}
+    return await _entries(call, what, {**wanted, "hash": hash_of(what.hash) if what.hash else None}, recursive=True)
+
+
+async def _entries(call: Call, what: ListWhat | FindWhat, wanted: dict[str, Any], *, recursive: bool) -> dict[str, Any]:
+    top = one_of(what.path, what.id) or ""
+    after = one_of(what.after, None)
+    asker = call.asker(Role.READER)
+    return await call.queries.entries(
+        top, asker, wanted, call.report, recursive=recursive, after=after or None, limit=what.limit
+    )
+
+
+async def digest(call: Call, what: What) -> dict[str, Any]:
+    """The hash of a file's content, read now if it is not known; for who may read the file, and operators."""
+    return await call.queries.digest(required(what), call.asker(Role.OPERATOR))
 
 
 def where(call: Call, what: What) -> list[dict[str, Any]]:
@@ -92,7 +173,10 @@ async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
 
 
 METHODS: Final = {
-    "get": Method(get, What),
+    "get": Method(get, GetWhat),
+    "list": Method(list_files, ListWhat, Role.ANYONE),
+    "find": Method(find, FindWhat, Role.ANYONE),
+    "digest": Method(digest, What, Role.ANYONE),
     "where": Method(where, What),
     "reread": Method(reread, What, Role.OPERATOR),
     "history": Method(history, What),

@@ -22,6 +22,7 @@ import structlog
 
 from fusestore import errors
 from fusestore.control.protocol import encode_error, encode_reply, readable_name
+from fusestore.core.rights import Asker
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
@@ -67,7 +68,20 @@ class Queries(Protocol):
     @property
     def epoch(self) -> int: ...
     def status(self) -> dict[str, Any]: ...
-    def find(self, what: str) -> InodeNo: ...
+    def find(self, what: str, asker: Asker | None = None) -> InodeNo: ...
+    def holding(self, hash: tuple[str, bytes]) -> InodeNo: ...
+    async def entries(
+        self,
+        what: str,
+        asker: Asker | None,
+        wanted: Mapping[str, Any],
+        report: Report,
+        *,
+        recursive: bool,
+        after: str | None,
+        limit: int,
+    ) -> dict[str, Any]: ...
+    async def digest(self, what: str, asker: Asker | None) -> dict[str, Any]: ...
     def record(self, inode: InodeNo) -> dict[str, Any]: ...
     def locations(self, inode: InodeNo) -> list[dict[str, Any]]: ...
     async def reread(self, inode: InodeNo, report: Report) -> list[dict[str, Any]]: ...
@@ -151,6 +165,7 @@ class Call:
     queries: Queries
     table: Table
     peer: Owner
+    groups: frozenset[int]  # further ones of the peer
     role: Role
     connection: object  # the same for all requests of one, and for no others
     feed: Feed
@@ -159,6 +174,10 @@ class Call:
     watchers: int
     report: Report
     then: Callable[[], None] | None = None  # what to do once the reply is on its way
+
+    def asker(self, free: Role) -> Asker | None:
+        """With whose rights something is looked at: the peer's own, or None for whoever has the role `free`."""
+        return None if self.role >= free else Asker(self.peer.uid, self.groups | {self.peer.gid})
 
 
 def lookup(table: Table, request: Request, role: Role) -> Method:
@@ -219,6 +238,7 @@ CODES: Final[Mapping[type[errors.FusestoreError], str]] = {
     errors.NameTooLong: "name_too_long",
     errors.NotSupported: "not_supported",
     errors.Protected: "protected",
+    errors.Forbidden: "forbidden",
     errors.NamespaceError: "invalid",
     errors.RootOffline: "root_offline",
     errors.RootReadOnly: "root_read_only",

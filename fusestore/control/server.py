@@ -91,8 +91,8 @@ async def _welcome(stream: trio.SocketStream, roles: Roles, queries: Queries, co
                 await stream.send_all(encode_error(None, error))
             return
         peer = Owner(uid=uid, gid=gid, pid=pid)
-        role = roles.of(peer, groups_of(stream.socket))
-        connection = Connection(stream, peer, role, queries, connections)
+        groups = frozenset(groups_of(stream.socket))
+        connection = Connection(stream, peer, groups, roles.of(peer, groups), queries, connections)
         connections.present.add(connection)
         try:
             await connection.run()

@@ -45,6 +45,14 @@ def id_text(id: bytes) -> str:
     return str(uuid.UUID(bytes=id))
 
 
+def type_of(inode: Inode) -> str:
+    return TYPES[stat.S_IFMT(inode.mode)]
+
+
+def state_of(inode: Inode) -> str:
+    return State(inode.state).name.lower()
+
+
 def record(store: Store, inode: Inode) -> dict[str, Any]:
     """Everything the index knows of an inode, with its attributes as of now."""
     return known(store, see(store, inode).inode)
@@ -60,7 +68,7 @@ def known(store: Store, inode: Inode) -> dict[str, Any]:
         "inode": inode.number,
         "path": text(store.path(inode.number)),
         "paths": [text(path) for path in paths],
-        "type": TYPES[stat.S_IFMT(inode.mode)],
+        "type": type_of(inode),
         "mode": stat.S_IMODE(inode.mode),
         "uid": inode.uid,
         "gid": inode.gid,
@@ -70,7 +78,7 @@ def known(store: Store, inode: Inode) -> dict[str, Any]:
         "ctime_ns": inode.ctime_ns,
         "created_ns": inode.created_ns,
         "version": inode.version,
-        "state": State(inode.state).name.lower(),
+        "state": state_of(inode),
         "hash": tagged(inode.hash_algorithm, inode.current_hash),
         **verification(store, inode),
         "root": driver.name if driver else "",

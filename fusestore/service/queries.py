@@ -10,8 +10,10 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 import trio
 
 from fusestore.core.moves import OPEN
-from fusestore.errors import IndexFull, InvalidRequest, NotFound
+from fusestore.core.rights import SEARCH, may
+from fusestore.errors import Forbidden, IndexFull, InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
+from fusestore.roots.hashing import tagged
 from fusestore.service import (
     absence,
     awaiting,
@@ -19,10 +21,12 @@ from fusestore.service import (
     consumers,
     copies,
     describing,
+    digesting,
     draining,
     dropping,
     emptying,
     explaining,
+    listing,
     looking,
     moving,
     remembering,
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from fusestore.core.rights import Asker
     from fusestore.model import Event, Move, Owner
     from fusestore.service.asking import Answer
     from fusestore.service.store import Store
@@ -202,18 +207,22 @@ class Queries:
 
     # -- one object -------------------------------------------------------------------------------------------------
 
-    def find(self, what: str) -> InodeNo:
+    def find(self, what: str, asker: Asker | None = None) -> InodeNo:
         """The inode of a path relative to the mount, or of an id or a unique prefix of one.
 
         Raises:
-            NotFound; InvalidRequest: the prefix is not unique.
+            NotFound; InvalidRequest: the prefix is not unique; Forbidden: the asker, if there is one, does not get
+            there.
         """
         number = self._by_id(what)
         if number is not None:
+            listing.check_reach(self._store, number, asker)
             return number
         number = MOUNT_ROOT
         for name in os.fsencode(what).split(b"/"):
             if name not in (b"", b"."):
+                if not may(asker, looking.getattr(self._store, number).inode, SEARCH):
+                    raise Forbidden(os.fsencode(what))
                 try:
                     number = looking.lookup(self._store, number, name).inode.number
                 except NotFound:
@@ -237,6 +246,54 @@ class Queries:
     def record(self, inode: InodeNo) -> dict[str, Any]:
         """What the index knows of an object."""
         return describing.record(self._store, self._store.inode(inode))
+
+    def holding(self, hash: tuple[str, bytes]) -> InodeNo:
+        """A file whose present content has this hash.
+
+        Raises:
+            NotFound
+        """
+        for number in self._store.index.by_hash(*hash):
+            if self._store.index.parents(number):
+                return number
+        raise NotFound(f"no file with the hash {tagged(*hash)}")
+
+    async def entries(
+        self,
+        what: str,
+        asker: Asker | None,
+        wanted: Mapping[str, Any],
+        report: Report,
+        *,
+        recursive: bool,
+        after: str | None,
+        limit: int,
+    ) -> dict[str, Any]:
+        """A page of what is in a directory, or below it, and is as `wanted`; see `listing.page` and `Wanted`."""
+        if wanted.get("root") is not None:
+            retrieving.roots_of(self._store, wanted["root"])
+        page = await listing.page(
+            self._store,
+            self.find(what, asker),
+            asker,
+            listing.Wanted(**wanted),
+            lambda count: report(count, 0, "names"),
+            recursive=recursive,
+            after=os.fsencode(after) if after is not None else None,
+            limit=limit,
+        )
+        return page._asdict()
+
+    async def digest(self, what: str, asker: Asker | None) -> dict[str, Any]:
+        """The hash of a file's present content, read if it is not known; see `digesting.digest`."""
+        inode = await digesting.digest(self._store, self.find(what, asker), asker)
+        return {
+            "id": describing.id_text(inode.id),
+            "path": describing.text(self._store.path(inode.number)),
+            "version": inode.version,
+            "size": inode.size,
+            "hash": tagged(inode.hash_algorithm, inode.current_hash),
+        }
 
     def locations(self, inode: InodeNo) -> list[dict[str, Any]]:
         """Every place where the object's bytes are."""

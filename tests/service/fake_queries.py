@@ -14,10 +14,11 @@ from fusestore.model import InodeNo
 from fusestore.service.asking import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from fusestore.control.methods import Report
+    from fusestore.core.rights import Asker
     from fusestore.model import Inode, Owner
 
 FACT = {"code": "hash-unknown", "text": "no hash is recorded", "hint": ""}
@@ -160,12 +161,32 @@ class FakeQueries:
     async def retry_root(self, root: str, report: Report) -> dict[str, Any]:
         return {"there": 2, "missing": 1, "online": False}
 
-    def find(self, what: str) -> InodeNo:
+    def find(self, what: str, asker: Asker | None = None) -> InodeNo:
         if what in ("crash", "bad"):
             raise ZeroDivisionError(what)
         if what not in self.files:
             raise NotFound(what.encode("utf-8", "surrogateescape"))
         return self.files[what]
+
+    def holding(self, hash: tuple[str, bytes]) -> InodeNo:
+        return self.files["uploads/a"]
+
+    async def entries(
+        self,
+        what: str,
+        asker: Asker | None,
+        wanted: Mapping[str, Any],
+        report: Report,
+        *,
+        recursive: bool,
+        after: str | None,
+        limit: int,
+    ) -> dict[str, Any]:
+        entries = [self.record(number) for path, number in self.files.items() if path != ID]
+        return {"entries": entries[:limit], "problems": [], "after": None}
+
+    async def digest(self, what: str, asker: Asker | None) -> dict[str, Any]:
+        return {"id": ID, "path": "uploads/a", "version": 1, "size": 0, "hash": "blake3:00"}
 
     def record(self, inode: InodeNo) -> dict[str, Any]:
         path = next(path for path, number in self.files.items() if number == inode)

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fusestore.control import connection, events, known, methods, outbox, protocol, server
+from fusestore.control import connection, events, files, known, methods, outbox, protocol, server
 from fusestore.control.table import COLLECTIONS
 
 pytestmark = pytest.mark.timeout(30)
@@ -41,7 +41,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert protocol.LINE_MAX == 1 << 20
     assert outbox.FULL_BYTES == 256 << 10
     assert (connection.LONG_MAX, server.CONNECTIONS_MAX, events.LIST_MAX) == (32, 512, 10_000)
-    assert known.ENTRIES_MAX == 1000
+    assert (files.LIST_MAX, known.ENTRIES_MAX) == (1000, 1000)
     for words in ("| 1 MiB", "| 256 KiB", "| 32 |", "| 512 |", "at most 10000", "| 1000 |"):
         assert words in PAGE
 
