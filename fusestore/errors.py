@@ -82,6 +82,10 @@ class Forbidden(NamespaceError):
     """Permission denied."""
 
 
+class Reserved(NamespaceError):
+    """It is reserved and stays until it is released, or the connection that reserved it ends."""
+
+
 class CrossesRoots(NamespaceError):
     """A hard link cannot join two roots."""
 
@@ -222,6 +226,7 @@ ERRNO: Final[Mapping[type[FusestoreError], int]] = {
     NamespaceError: errno.EINVAL,
     Protected: errno.EPERM,
     Forbidden: errno.EACCES,
+    Reserved: errno.EBUSY,
     CrossesRoots: errno.EXDEV,
     NoAttribute: errno.ENODATA,
     NotSupported: errno.EOPNOTSUPP,

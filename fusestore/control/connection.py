@@ -75,6 +75,7 @@ class Connection:
                 await self._converse(nursery)
         finally:
             self._known.forget()
+            self._queries.unreserve_all(self)
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         shared = self._connections

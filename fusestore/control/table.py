@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fusestore.control import consumers, copies, dispatcher, events, files, jobs, known, moves, roots, scrub, trash
+from fusestore.control import (
+    consumers,
+    copies,
+    dispatcher,
+    events,
+    files,
+    jobs,
+    known,
+    moves,
+    reservations,
+    roots,
+    scrub,
+    trash,
+)
 
 if TYPE_CHECKING:
     from fusestore.control.methods import Table
 
 COLLECTIONS: Final[Table] = {
     "dispatcher": dispatcher.METHODS,
-    "files": {**files.METHODS, **copies.METHODS},
+    "files": {**files.METHODS, **copies.METHODS, **reservations.METHODS},
     "roots": roots.METHODS,
     "moves": moves.METHODS,
     "scrub": scrub.METHODS,

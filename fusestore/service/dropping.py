@@ -13,7 +13,7 @@ import trio
 
 from fusestore.errors import FusestoreError, InUse, LastCopy, NotFound
 from fusestore.model import Operation, ReplicaState, State
-from fusestore.service import keeping, removing, replicas, succeeding, verifying, walking
+from fusestore.service import keeping, removing, replicas, reserving, succeeding, verifying, walking
 from fusestore.service.discarding import carry_out
 from fusestore.service.syncing import sync_all
 
@@ -172,7 +172,8 @@ def _remove(store: Store, inode: Inode, root: Driver, owner: Owner) -> None:
     Raises:
         RootOffline; OSError as the disk says.
     """
-    store.place(inode.number)  # an offline root refuses, before history speaks of it
+    store.place(inode.number)  # an offline root refuses, and a reservation, before history speaks of it
+    reserving.check(store, inode.number, store.path(inode.number) or b"")
     batch = store.batch()
     path = store.path(inode.number) or b""
     store.journal(batch, inode, "drop", "forced: it was the last good copy", old=path, old_root=root.name, owner=owner)

@@ -16,7 +16,7 @@ from fusestore.core import moves
 from fusestore.core.intents import Discard, Writing
 from fusestore.errors import FusestoreError
 from fusestore.model import FIRST_INODE, Layout, MoveState, Outcome, ReplicaState, State, counted
-from fusestore.service import describing, moving, soundness
+from fusestore.service import describing, moving, reserving, soundness
 from fusestore.service.asking import ask
 from fusestore.service.holders import holders
 from fusestore.service.looking import see
@@ -47,8 +47,8 @@ class Fact(NamedTuple):
 ORDER: Final = (
     "index-fault", "skeleton", "vanished", "root-offline", "unreadable", "damaged", "conflict", "move-waiting",
     "move-paused", "move-running", "move-queued", "unfinished", "interrupted", "open-for-writing", "unsettled",
-    "root-read-only", "root-full", "leftover-directory", "on-its-way", "elsewhere", "aside", "guest", "index-only",
-    "at-home", "condemned", "open-for-reading", "hash-unknown", "hash-known",
+    "root-read-only", "root-full", "reserved", "leftover-directory", "on-its-way", "elsewhere", "aside", "guest",
+    "index-only", "at-home", "condemned", "open-for-reading", "hash-unknown", "hash-known",
 )  # fmt: skip
 
 HINTS: Final = {
@@ -80,6 +80,7 @@ async def explain(store: Store, mountpoint: Path, inode: Inode) -> tuple[dict[st
     facts += _left_behind(store, inode)
     facts += _content(store, inode, writers)
     facts += _opened(found, writers, readers)
+    facts += _reserved(store, inode)
     facts += _unfinished(store, inode)
     facts.sort(key=lambda fact: ORDER.index(fact.code))
     answer = describing.known(store, inode)
@@ -321,6 +322,12 @@ def _opened(found: list[Holder], writers: int, readers: int) -> Iterator[Fact]:
             who = [f"{each.command} ({each.pid})" for each in found if each.writes == (how == "writing")]
             times = f", {count} times" if count > 1 else ""
             yield Fact(code, f"it is open for {how}{times}" + (f" by {', '.join(who)}" if who else ""))
+
+
+def _reserved(store: Store, inode: Inode) -> Iterator[Fact]:
+    for owner in reserving.owners(store, inode.number):
+        text = f"it is reserved by {owner}, and can be neither removed nor replaced"
+        yield Fact("reserved", text, "it is free once that connection releases it or ends")
 
 
 def _unfinished(store: Store, inode: Inode) -> Iterator[Fact]:

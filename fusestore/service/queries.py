@@ -31,6 +31,7 @@ from fusestore.service import (
     moving,
     remembering,
     replicating,
+    reserving,
     retrieving,
     soundness,
     steering,
@@ -294,6 +295,20 @@ class Queries:
             "size": inode.size,
             "hash": tagged(inode.hash_algorithm, inode.current_hash),
         }
+
+    def reserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> list[str]:
+        """Keep files from being removed as long as a connection lasts; see `reserving.reserve`. Returns their ids."""
+        numbers = [self.find(each, asker) for each in ids]
+        reserving.reserve(self._store, numbers, owner, holder, asker)
+        return [describing.id_text(self._store.inode(number).id) for number in numbers]
+
+    def unreserve(self, ids: list[str], owner: str, holder: object) -> int:
+        """Give up what was reserved; returns how many files those were."""
+        return reserving.release(self._store, [self.find(each) for each in ids], owner, holder)
+
+    def unreserve_all(self, holder: object) -> None:
+        """A connection has ended, and with it what it has reserved."""
+        reserving.release_all(self._store, holder)
 
     def locations(self, inode: InodeNo) -> list[dict[str, Any]]:
         """Every place where the object's bytes are."""

@@ -11,7 +11,7 @@ from fusestore.core.namespace import check_removable
 from fusestore.core.placement import Parted, without
 from fusestore.errors import IsADirectory, NotADirectory, NotEmpty, NotFound, RootOffline
 from fusestore.model import Operation
-from fusestore.service import draining, ghosts, keeping, moving, refreshing, trash
+from fusestore.service import draining, ghosts, keeping, moving, refreshing, reserving, trash
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import carry_out, destroy, destroy_directory, discard, put_away
 from fusestore.service.looking import find
@@ -112,6 +112,7 @@ async def check_rmdir(store: Store, parent: InodeNo, name: bytes) -> Inode:
 def _removable(store: Store, parent: InodeNo, name: bytes) -> Inode:
     inode = find(store, parent, name)
     check_removable(inode.number, name, store.tops)
+    reserving.check(store, inode.number, name)
     draining.namable(store, store.home_root(parent), inode)
     return inode
 

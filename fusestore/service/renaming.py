@@ -20,7 +20,7 @@ from fusestore.core.placement import by_id
 from fusestore.errors import Gone, InvalidRequest, NotEmpty, NotFound
 from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Outside, Spot
 from fusestore.roots import identity
-from fusestore.service import adopting, draining, ghosts, keeping, moving, refreshing, room
+from fusestore.service import adopting, draining, ghosts, keeping, moving, refreshing, reserving, room
 from fusestore.service.deciding import Decided
 from fusestore.service.discarding import discard
 from fusestore.service.looking import fill, find, is_complete
@@ -114,8 +114,10 @@ def check_rename(
         raise NotFound(name)
     if target is not None and not flags & EXCHANGE:
         check_replace(inode, target, name, allowed=not flags & NOREPLACE)
-        if target.number != inode.number and target.is_dir and store.index.has_dentries(target.number):
-            raise NotEmpty(name)
+        if target.number != inode.number:
+            reserving.check(store, target.number, name)
+            if target.is_dir and store.index.has_dentries(target.number):
+                raise NotEmpty(name)
     return Request(inode, old_parent, old_name, old_home, parent, name, home, target, owner)
 
 

@@ -113,6 +113,7 @@ class Store:
         self.is_ending = False  # copies on their way stop where they can
         self.pace = Pace(config.moves.rate)  # of all copies together
         self.aside: Aside | None = None  # the process that copies, where a daemon serves
+        self.reservations: dict[InodeNo, set[tuple[object, str]]] = {}  # by whom (`service.reserving`)
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}

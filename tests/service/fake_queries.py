@@ -68,6 +68,7 @@ class FakeQueries:
         self.asked: list[tuple[str, str | int | None]] = []
         self.running = 0
         self.acked: dict[str, int] = {}
+        self.reserved: set[tuple[str, str, object]] = set()
         self.copies: list[tuple[str, str, str | None]] = []
         self.let_go = trio.Event()
         self.was_shut_down = trio.Event()
@@ -184,6 +185,18 @@ class FakeQueries:
     ) -> dict[str, Any]:
         entries = [self.record(number) for path, number in self.files.items() if path != ID]
         return {"entries": entries[:limit], "problems": [], "after": None}
+
+    def reserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> list[str]:
+        self.reserved |= {(each, owner, holder) for each in ids}
+        return ids
+
+    def unreserve(self, ids: list[str], owner: str, holder: object) -> int:
+        before = len(self.reserved)
+        self.reserved -= {(each, owner, holder) for each in ids}
+        return before - len(self.reserved)
+
+    def unreserve_all(self, holder: object) -> None:
+        self.reserved = {claim for claim in self.reserved if claim[2] is not holder}
 
     async def digest(self, what: str, asker: Asker | None) -> dict[str, Any]:
         return {"id": ID, "path": "uploads/a", "version": 1, "size": 0, "hash": "blake3:00"}

@@ -34,6 +34,8 @@ VALUES: dict[str, Any] = {
     "what": NOBODY,
     "path": "resources/hot/none",
     "job": "00000000",
+    "ids": [NOBODY],
+    "owner": "somebody",
 }
 
 
@@ -105,7 +107,8 @@ def test_a_role_that_is_too_low_is_refused_before_anything_is_looked_at(
 def test_what_names_nothing_is_not_found(opened: Opened, collection: str, name: str) -> None:
     good = required(collection, name)
     fields = [field.name for field in msgspec.structs.fields(method(collection, name).arguments)]
-    unknown = {"id": NOBODY, "resource_id": NOBODY, "path": "resources/hot/none", "move": 999, "root": "nowhere"}
+    by_id = {"id": NOBODY, "resource_id": NOBODY, "ids": [NOBODY]}
+    unknown = {**by_id, "path": "resources/hot/none", "move": 999, "root": "nowhere"}
     for field in (field for field in fields if field in unknown):
         data = {**good, field: unknown[field]}
         if field in ("id", "resource_id", "move"):

@@ -1,0 +1,122 @@
+"""Reserved files stay, whoever wants to remove or replace them, until they are released."""
+
+from __future__ import annotations
+
+import errno
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fusestore.config import Control
+from fusestore.control.server import serve
+from fusestore.core.rights import Asker
+from fusestore.errors import Forbidden, IsADirectory, NotFound, Reserved, errno_of
+from fusestore.service import renaming
+from tests.service.fake_queries import ID
+from tests.service.test_control_server import World, until
+from tests.service.test_listing import HOT, queries
+from tests.support.byhand import finish
+
+if TYPE_CHECKING:
+    import trio
+
+    from tests.support.opened import Opened
+
+pytestmark = pytest.mark.timeout(60)
+HERE, THERE = object(), object()
+
+
+def planted(opened: Opened, name: str = "a") -> str:
+    opened.write(f"{HOT}/{name}", name.encode())
+    opened.settle()
+    return str(queries(opened).record(opened.find(f"{HOT}/{name}"))["id"])
+
+
+def test_a_reserved_file_is_neither_removed_nor_replaced_and_released_it_is(opened: Opened) -> None:
+    ask, id = queries(opened), planted(opened)
+    planted(opened, "b")
+    assert ask.reserve([id], "rnaseq", HERE, None) == [id]
+    with pytest.raises(Reserved, match="by rnaseq") as caught:
+        opened.unlink(f"{HOT}/a")
+    assert errno_of(caught.value) == errno.EBUSY
+    with pytest.raises(Reserved):
+        opened.rename(f"{HOT}/b", f"{HOT}/a")
+    with pytest.raises(Reserved):
+        opened.drop(f"{HOT}/a", "hot", force_last=True)
+    told, answers = finish(ask.explain(id))
+    assert told["reserved"] == ["rnaseq"]
+    assert told["code"] == "reserved"
+    assert isinstance(next(answer for answer in answers if answer.call == "rm").refusal, Reserved)
+    assert [entry.command for entry in opened.store.index.journal(opened.stat(f"{HOT}/a").id)] == ["write"]
+    assert ask.unreserve([id], "rnaseq", HERE) == 1
+    assert ask.unreserve([id], "rnaseq", HERE) == 0
+    opened.rename(f"{HOT}/b", f"{HOT}/a")
+    opened.unlink(f"{HOT}/a")
+    assert opened.store.reservations == {}
+
+
+def test_it_can_be_written_renamed_and_swapped_all_the_same(opened: Opened) -> None:
+    ask, id = queries(opened), planted(opened)
+    planted(opened, "b")
+    ask.reserve([id], "me", HERE, None)
+    opened.write(f"{HOT}/a", b"new")
+    opened.rename(f"{HOT}/a", f"{HOT}/c")
+    opened.rename(f"{HOT}/b", f"{HOT}/c", renaming.EXCHANGE)
+    opened.unlink(f"{HOT}/c")
+    assert opened.read(f"{HOT}/b") == b"new"
+    opened.link(f"{HOT}/b", f"{HOT}/d")
+    with pytest.raises(Reserved):
+        opened.unlink(f"{HOT}/d")
+    opened.rename(f"{HOT}/d", f"{HOT}/b")  # two names of one file: nothing is replaced
+    ask.unreserve_all(HERE)
+
+
+def test_each_owner_of_each_connection_holds_it_for_itself(opened: Opened) -> None:
+    ask, id = queries(opened), planted(opened)
+    ask.reserve([id], "one", HERE, None)
+    ask.reserve([id], "one", HERE, None)
+    ask.reserve([id], "two", HERE, None)
+    ask.reserve([id], "one", THERE, None)
+    assert ask.unreserve([id], "three", HERE) == 0
+    assert ask.unreserve([id], "one", HERE) == 1
+    assert ask.record(opened.find(f"{HOT}/a"))["reserved"] == ["one", "two"]
+    ask.unreserve_all(THERE)
+    assert ask.record(opened.find(f"{HOT}/a"))["reserved"] == ["two"]
+    ask.unreserve_all(HERE)
+    opened.unlink(f"{HOT}/a")
+
+
+def test_all_are_reserved_or_none_and_only_by_whoever_may_write_them(opened: Opened) -> None:
+    ask, id, other = queries(opened), planted(opened), planted(opened, "b")
+    bob = Asker(4702, frozenset({4702}))
+    opened.set(f"{HOT}/a", uid=4702)
+    with pytest.raises(Forbidden):
+        ask.reserve([id, other], "bob", HERE, bob)
+    with pytest.raises(NotFound):
+        ask.reserve([id, "01932f6c-7a55-7cde-8f01-23456789abcd"], "bob", HERE, bob)
+    with pytest.raises(IsADirectory):
+        ask.reserve([id, HOT], "bob", HERE, None)
+    assert opened.store.reservations == {}
+    ask.reserve([id], "bob", HERE, bob)
+    ask.unreserve_all(HERE)
+
+
+@pytest.fixture
+async def world(tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> World:
+    world = World(tmp_path_factory.mktemp("s") / "control.sock", nursery)
+    await nursery.start(partial(serve, control=Control()), world.path, world.queries)
+    return world
+
+
+async def test_a_reservation_ends_with_its_connection(world: World) -> None:
+    async with world.peer() as peer:
+        assert (await peer.ask("files.reserve", ids=[ID], owner="me"))["data"] == {"reserved": [ID]}
+        assert (await peer.ask("files.release", ids=[ID], owner="me"))["data"] == {"released": 1}
+        await peer.ask("files.reserve", ids=[ID], owner="me")
+        async with world.peer() as other:
+            assert (await other.ask("files.release", ids=[ID], owner="me"))["data"] == {"released": 0}
+        assert len(world.queries.reserved) == 1
+        assert (await peer.ask("files.reserve", ids=[], owner="me"))["error"]["code"] == "bad_data"
+        assert (await peer.ask("files.reserve", ids=[ID], owner="a\nb"))["error"]["code"] == "bad_data"
+    await until(lambda: not world.queries.reserved)
