@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from fusestore.control import (
     consumers,
+    contents,
     copies,
     dispatcher,
     events,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 COLLECTIONS: Final[Table] = {
     "dispatcher": dispatcher.METHODS,
-    "files": {**files.METHODS, **copies.METHODS, **reservations.METHODS},
+    "files": {**files.METHODS, **copies.METHODS, **contents.METHODS, **reservations.METHODS},
     "roots": roots.METHODS,
     "moves": moves.METHODS,
     "scrub": scrub.METHODS,

@@ -17,10 +17,10 @@ SEARCH: Final = 1  # of a directory: to get by it to what is in it
 
 
 class Asker(NamedTuple):
-    """On whose behalf something is looked at: the user of a peer, and all groups that it is in."""
+    """On whose behalf something is looked at or done: the user of a peer, and all its groups, the primary one first."""
 
     uid: int
-    gids: frozenset[int]
+    gids: tuple[int, ...]
 
 
 def may(asker: Asker | None, inode: Inode, wanted: int) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyfuse3
 
 from fusestore.errors import MountpointError
+from fusestore.fuse.errands import Errands
 from fusestore.fuse.operations import Operations
-from fusestore.fuse.renamer import rename
 from fusestore.fuse.waiting import look_before_sleeping
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ class Session:
             if store.config.mount.allow_other and os.geteuid() != 0:
                 needed += ", and for allow_other the line user_allow_other in /etc/fuse.conf"
             raise MountpointError(f"{mountpoint} cannot be mounted: {error}; {needed}") from error
-        top = os.fsencode(os.path.abspath(mountpoint))
-        store.by_kernel = lambda old, new: rename(os.path.join(top, old), os.path.join(top, new))
+        store.errand = Errands(os.fsencode(os.path.abspath(mountpoint))).do
         self._stopping = False
         self._mounted = True
 

@@ -52,10 +52,10 @@ async def cancel(store: Store, move: Move, owner: Owner) -> None:
 
 async def _rename(store: Store, here: Name, there: Name, old_path: bytes, owner: Owner) -> None:
     path = store.join(*here)
-    if store.by_kernel is None or path is None:
+    if store.errand is None or path is None:
         await renaming.rename(store, *here, *there, renaming.NOREPLACE, owner)
     else:
-        await store.by_kernel(path, old_path)
+        await store.errand("rename", None, old=path, new=old_path)
 
 
 def _present_name(store: Store, move: Move) -> Name:

@@ -11,11 +11,12 @@ import trio
 
 from fusestore.core.moves import OPEN
 from fusestore.core.rights import SEARCH, may
-from fusestore.errors import Forbidden, IndexFull, InvalidRequest, NotFound
-from fusestore.model import MOUNT_ROOT, InodeNo, JournalEntry, MoveNo, MoveState
+from fusestore.errors import Forbidden, FusestoreError, IndexFull, InvalidRequest, NotFound
+from fusestore.model import DOWNLOADS, MOUNT_ROOT, UPLOADS, InodeNo, JournalEntry, MoveNo, MoveState
 from fusestore.roots.hashing import tagged
 from fusestore.service import (
     absence,
+    acting,
     awaiting,
     cancelling,
     consumers,
@@ -38,6 +39,7 @@ from fusestore.service import (
     surveying,
     trash,
     verifying,
+    xattrs,
 )
 from fusestore.service.presenting import Presence
 
@@ -245,8 +247,49 @@ class Queries:
         return matches[0] if matches else None
 
     def record(self, inode: InodeNo) -> dict[str, Any]:
-        """What the index knows of an object."""
-        return describing.record(self._store, self._store.inode(inode))
+        """What is known of an object, with the name it was registered under and its content type."""
+        record = describing.record(self._store, self._store.inode(inode))
+        return {
+            **record,
+            "name": self._kept(inode, xattrs.NAME),
+            "content_type": self._kept(inode, xattrs.CONTENT_TYPE),
+        }
+
+    def _kept(self, inode: InodeNo, attribute: bytes) -> str:
+        try:
+            return describing.text(xattrs.get(self._store, inode, attribute))
+        except (OSError, FusestoreError):
+            return ""
+
+    async def register(
+        self, name: str, body: bytes, content_type: str, mode: int, asker: Asker, *, download: bool
+    ) -> dict[str, Any]:
+        """Make a new file in `uploads` or `downloads`; see `acting.register`."""
+        area = DOWNLOADS if download else UPLOADS
+        id, path = await acting.register(self._store, area, os.fsencode(name), body, content_type, mode, asker)
+        return {"id": id, "path": describing.text(path)}
+
+    async def write(self, what: str, body: bytes, asker: Asker) -> dict[str, Any]:
+        """Replace a content whole; see `acting.write`."""
+        number = self.find(what, asker)
+        path, old = self._paths(what, number)[0], self._store.inode(number)
+        id = await acting.write(self._store, number, path, body, asker)
+        return {"id": id, "path": describing.text(path), "old_id": describing.id_text(old.id)}
+
+    async def unlink(self, what: str, asker: Asker) -> bool:
+        """Remove a name, or by id all names of a file; whether there was one."""
+        try:
+            number = self.find(what, asker)
+        except NotFound:
+            return False
+        return await acting.unlink(self._store, self._paths(what, number), asker)
+
+    def _paths(self, what: str, number: InodeNo) -> list[bytes]:
+        """The path that was named, or all that lead to what an id has named."""
+        if self._by_id(what) is None:
+            return [os.fsencode(what)]
+        paths = [self._store.join(*name) for name in self._store.index.parents(number)]
+        return [path for path in paths if path is not None]
 
     def holding(self, hash: tuple[str, bytes]) -> InodeNo:
         """A file whose present content has this hash.

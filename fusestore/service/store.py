@@ -9,7 +9,7 @@ from __future__ import annotations
 import stat
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 import trio
@@ -130,8 +130,8 @@ class Store:
         self.on_retry: Callable[[MoveNo | None], None] = lambda move: None
         self.copied: dict[tuple[InodeNo, RootNo], int] = {}  # bytes done of the replicas that are being made
         self.troubles: dict[tuple[InodeNo, RootNo], str] = {}  # why replicas are not made yet, as far as it is known
-        # Has the kernel rename one path to another, so that it knows of it; None: no kernel has the store mounted.
-        self.by_kernel: Callable[[bytes, bytes], Awaitable[None]] | None = None
+        # Has something done in the mount, so that the kernel knows of it; None: no kernel has the store mounted.
+        self.errand: Callable[..., Awaitable[Any]] | None = None
         self.drains = index.drains()  # the roots that are to be empty
         self.emptying: dict[RootNo, Progress] = {}  # how far they are
         self.on_drain: Callable[[], None] = lambda: None  # there is something to do for one of them

@@ -1,6 +1,7 @@
 """Extended attributes: the object's own, and the virtual ones that tell what the index knows.
 
-    user.fusestore.id .hash .version .root .state .path .name .move .socket     read-only, not listed by listxattr
+    user.fusestore.id .hash .version .root .state .path .move .socket     read-only, not listed by listxattr
+    user.fusestore.name .content_type      a file's own, like any other; without one the name is the present one
 
 An object on a disk keeps its own attributes there, so that they travel with it and are readable without us; those of
 objects that are only in the index are rows. `user.fusestore` itself is the label on the disk (`roots.identity`) and
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from fusestore.service.store import Store
 
 VIRTUAL: Final = b"user.fusestore."
+NAME: Final = b"user.fusestore.name"  # under which a file was registered
+CONTENT_TYPE: Final = b"user.fusestore.content_type"
+KEPT: Final = (NAME, CONTENT_TYPE)
 # Asked before every write; there are none here, because a file capability does not survive a move to any root.
 CAPABILITY: Final = b"security.capability"
 # The kernel checks rights by mode alone here. An ACL that is stored and not obeyed would be a lie; tools that are told
@@ -54,16 +58,19 @@ def get(store: Store, number: InodeNo, name: bytes) -> bytes:
     """
     try:
         return _get(store, number, name)
-    except NoAttribute:
-        if name == LABEL:
+    except (NoAttribute, RootOffline) as error:
+        if name == LABEL and isinstance(error, NoAttribute):
             raise NotSupported(name) from None
-        raise
+        present = store.index.parents(number) if name == NAME else ()
+        if not present:
+            raise
+        return present[0][1]
 
 
 def _get(store: Store, number: InodeNo, name: bytes) -> bytes:
     if name == CAPABILITY:
         raise NoAttribute(name)
-    if name.startswith(VIRTUAL):
+    if name.startswith(VIRTUAL) and name not in KEPT:
         value = _virtual(store, store.inode(number), name[len(VIRTUAL) :])
         if value is None:
             raise NoAttribute(name)
@@ -136,7 +143,7 @@ def remove(store: Store, number: InodeNo, name: bytes, owner: Owner) -> None:
 
 
 def _change(store: Store, number: InodeNo, name: bytes, value: bytes | None, owner: Owner) -> None:
-    if name.startswith(VIRTUAL) or name == IDENTITY_XATTR:
+    if (name.startswith(VIRTUAL) and name not in KEPT) or name == IDENTITY_XATTR:
         raise Protected(name)
     if name == CAPABILITY or name.startswith(ACLS):
         raise NotSupported(name)
@@ -226,9 +233,6 @@ def _virtual(store: Store, inode: Inode, key: bytes) -> bytes | None:
             return driver.name.encode() if driver else None
         case b"path":
             return store.path(inode.number)
-        case b"name":
-            parents = store.index.parents(inode.number)
-            return parents[0][1] if parents else None
         case b"move":
             move = moving.open_above(store, inode.number)
             return move_text.line(move) if move is not None else None

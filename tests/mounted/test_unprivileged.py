@@ -47,6 +47,14 @@ for _ in $(seq 50); do grep -q resources/disk/d/new told && break; sleep 0.1; do
 grep -q resources/disk/d/new told
 kill %1
 rm -r mnt/uploads/copy
+"$PYTHON" - << END
+from pathlib import Path
+from fusestore.control.client import Client
+with Client(Path("store/control.sock")) as client:
+    made = client.call("files.register", {"name": "f", "text": "registered"})
+    assert Path("mnt", made["path"]).read_text() == "registered"
+    assert client.call("files.unlink", {"id": made["id"]}) == {"removed": True}
+END
 fusestore umount mnt
 fusestore check store
 echo all done

@@ -198,6 +198,17 @@ class FakeQueries:
     def unreserve_all(self, holder: object) -> None:
         self.reserved = {claim for claim in self.reserved if claim[2] is not holder}
 
+    async def register(
+        self, name: str, body: bytes, content_type: str, mode: int, asker: Asker, *, download: bool
+    ) -> dict[str, Any]:
+        return {"id": ID, "path": f"uploads/{name}"}
+
+    async def write(self, what: str, body: bytes, asker: Asker) -> dict[str, Any]:
+        return {"id": ID, "path": what, "old_id": ID}
+
+    async def unlink(self, what: str, asker: Asker) -> bool:
+        return what in self.files
+
     async def digest(self, what: str, asker: Asker | None) -> dict[str, Any]:
         return {"id": ID, "path": "uploads/a", "version": 1, "size": 0, "hash": "blake3:00"}
 

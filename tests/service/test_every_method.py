@@ -36,6 +36,7 @@ VALUES: dict[str, Any] = {
     "job": "00000000",
     "ids": [NOBODY],
     "owner": "somebody",
+    "name": "name",
 }
 
 
@@ -109,6 +110,10 @@ def test_what_names_nothing_is_not_found(opened: Opened, collection: str, name: 
     fields = [field.name for field in msgspec.structs.fields(method(collection, name).arguments)]
     by_id = {"id": NOBODY, "resource_id": NOBODY, "ids": [NOBODY]}
     unknown = {**by_id, "path": "resources/hot/none", "move": 999, "root": "nowhere"}
+    if name == "unlink":  # that there is nothing to remove is its answer
+        return
+    if name == "write":
+        good["text"] = ""
     for field in (field for field in fields if field in unknown):
         data = {**good, field: unknown[field]}
         if field in ("id", "resource_id", "move"):

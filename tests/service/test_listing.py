@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 HOT, COLD = "resources/hot", "resources/cold"
 WANTED = ("name", "hash", "type", "state", "root")
-ALICE = Asker(4701, frozenset({4701}))
-BOB = Asker(4702, frozenset({4702, 4703}))
+ALICE = Asker(4701, (4701,))
+BOB = Asker(4702, (4702, 4703))
 
 
 def queries(opened: Opened) -> Queries:
@@ -163,8 +163,8 @@ def test_a_user_sees_what_the_mount_would_show_it(opened: Opened) -> None:
     opened.set(f"{HOT}/t/d", mode=0o40711)
     opened.write(f"{HOT}/t/d/hidden", b"t/a")
     opened.settle()
-    nobody = Asker(65534, frozenset({65534}))
-    root = Asker(0, frozenset({0}))
+    nobody = Asker(65534, (65534,))
+    root = Asker(0, (0,))
     hash = "blake3", blake3(b"t/a").digest()
     cases = {
         None: {"t/b/c/y", "t/b/x", "t/d/hidden"},

@@ -89,7 +89,7 @@ def test_each_owner_of_each_connection_holds_it_for_itself(opened: Opened) -> No
 
 def test_all_are_reserved_or_none_and_only_by_whoever_may_write_them(opened: Opened) -> None:
     ask, id, other = queries(opened), planted(opened), planted(opened, "b")
-    bob = Asker(4702, frozenset({4702}))
+    bob = Asker(4702, (4702,))
     opened.set(f"{HOT}/a", uid=4702)
     with pytest.raises(Forbidden):
         ask.reserve([id, other], "bob", HERE, bob)
