@@ -44,7 +44,7 @@ def register(call: Call, what: Registered) -> dict[str, Any]:
     """Have the log keep for a watcher of this name what it has not acknowledged; one that there is stays as it is."""
     since = call.queries.last_seq if what.since is None else what.since
     _must_reach(call, since, call.queries.epoch if what.since is None else None)
-    registered = call.queries.register(what.consumer, since)
+    registered = call.queries.register_consumer(what.consumer, since)
     return {"registered": registered, **call.queries.consumer(what.consumer)}
 
 
@@ -58,7 +58,7 @@ def acknowledge(call: Call, what: Acknowledged) -> dict[str, Any]:
 
 def forget(call: Call, what: Named) -> dict[str, bool]:
     """Keep nothing for a consumer any more; says whether there was one of that name."""
-    return {"forgotten": call.queries.forget(what.consumer)}
+    return {"forgotten": call.queries.forget_consumer(what.consumer)}
 
 
 async def acknowledged(call: Call, what: Awaited) -> dict[str, Any]:

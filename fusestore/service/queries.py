@@ -142,7 +142,7 @@ class Queries:
         """
         return describing.consumer(name, consumers.get(self._store, name), self._store.index)
 
-    def register(self, name: str, seq: int) -> bool:
+    def register_consumer(self, name: str, seq: int) -> bool:
         """Have the log keep what comes after an event for a watcher of this name; False if there is one.
 
         Raises:
@@ -160,7 +160,7 @@ class Queries:
         self._tell_acked()
         return describing.consumer(name, consumer, self._store.index)
 
-    def forget(self, name: str) -> bool:
+    def forget_consumer(self, name: str) -> bool:
         """Keep nothing for a consumer any more; False if there is none of that name."""
         forgotten = consumers.forget(self._store, name)
         self._tell_acked()

@@ -101,7 +101,7 @@ class FakeQueries:
             raise NoConsumer(name)
         return {"consumer": name, "seq": self.acked[name], "epoch": self.epoch}
 
-    def register(self, name: str, seq: int) -> bool:
+    def register_consumer(self, name: str, seq: int) -> bool:
         return self.acked.setdefault(name, seq) is seq
 
     def acknowledge(self, name: str, seq: int, epoch: int) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class FakeQueries:
         self._news = trio.Event()
         return self.consumer(name)
 
-    def forget(self, name: str) -> bool:
+    def forget_consumer(self, name: str) -> bool:
         return self.acked.pop(name, None) is not None
 
     async def acknowledged(self, name: str, seq: int, report: Report) -> dict[str, Any]:
