@@ -170,7 +170,7 @@ _SECTIONS: Final[dict[str, type[_Section]]] = {
 
 _DEFAULT_TOML: Final = """\
 # The settings of this fusestore store. What is left out has the default shown here; a change counts from
-# the next mount.
+# the next mount. `fusestore reload` takes in now what it can, and names the rest.
 
 # [mount]
 # allow_other = false        # let other users into the mount

@@ -3,7 +3,7 @@
     python -m fusestore.daemon STORE MOUNTPOINT [--degraded] [--ready-fd N]
 
 `--ready-fd` gets one line of JSON: {"ok": true, "pid": …} once requests are served, or {"error": …, "exit_code": …}.
-The log goes to standard error. SIGTERM and SIGINT unmount and end in order.
+The log goes to standard error. SIGTERM and SIGINT unmount and end in order; SIGHUP has the settings taken in again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ import structlog
 import trio
 
 from fusestore import config as settings
-from fusestore.errors import StartupError
+from fusestore.errors import FusestoreError, StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -205,10 +206,17 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events, Watcher(store))
     jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
     async with trio.open_nursery() as nursery:
-        await nursery.start(partial(server.serve, control=store.config.control), store.socket_path, queries)
+        connections = await nursery.start(
+            partial(server.serve, control=store.config.control), store.socket_path, queries
+        )
+        queries.reloading.parts += [
+            connections.settle,
+            lambda config: partial(mover.resize, config.moves.workers, config.moves.per_pair),
+            lambda config: partial(scrubber.change_rate, store.config.scrub.rate, config.scrub.rate),
+        ]
         for job in jobs:
             nursery.start_soon(keep_up, job)
-        nursery.start_soon(_stop_on_signal, session)
+        nursery.start_soon(_mind_signals, session, queries.reload)
         nursery.start_soon(_feed_watchdog)
         log.info("serving", store=str(store.config.store), mountpoint=str(mountpoint), pid=os.getpid())
         nursery.start_soon(_announce, ready, mountpoint)
@@ -244,11 +252,26 @@ async def _announce(ready: Ready, mountpoint: Path) -> None:
     systemd.notify("READY=1", f"STATUS=serving {mountpoint}")
 
 
-async def _stop_on_signal(session: Session) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+async def _mind_signals(session: Session, reload: Callable[[], Awaitable[object]]) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async for number in signals:
+            if number == signal.SIGHUP:
+                await _reload(reload)
+                continue
             log.info("stopping", signal=signal.Signals(number).name)
             session.stop()
+
+
+async def _reload(reload: Callable[[], Awaitable[object]]) -> None:
+    from fusestore.control import systemd
+
+    systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    try:
+        await reload()
+    except FusestoreError as error:
+        log.error("the settings stay as they are", error=str(error))
+    finally:
+        systemd.notify("READY=1")
 
 
 async def _feed_watchdog() -> None:

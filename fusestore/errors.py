@@ -239,6 +239,7 @@ ERRNO: Final[Mapping[type[FusestoreError], int]] = {
     InUse: errno.EBUSY,
     IndexFull: errno.ENOSPC,
     IndexFault: errno.EROFS,
+    UsageError: errno.EINVAL,
 }
 
 

@@ -17,6 +17,7 @@ from fusestore.cli import (
     jobs,
     mounting,
     moves,
+    reload,
     replicas,
     roots,
     scrub,
@@ -49,6 +50,7 @@ VERBS: Final[Verbs] = (
     (inspect.verify, "fusestore verify --root cold"),
     (scrub.scrub, "cd /mnt/lab && fusestore scrub --root cold --rate 50000000"),
     (jobs.jobs, "cd /mnt/lab && fusestore jobs 5f0c11d2 --wait"),
+    (reload.reload, "fusestore reload /srv/store"),
     (store.check, "fusestore umount /mnt/lab && fusestore check /srv/store"),
     (store.rebuild, "fusestore rebuild /srv/store --dry-run"),
 )

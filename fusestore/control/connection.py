@@ -29,8 +29,9 @@ from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
-    from fusestore.control.methods import Method, Queries, Report, Role
+    from fusestore.control.methods import Method, Queries, Report
     from fusestore.control.protocol import Request, Tid
+    from fusestore.control.roles import Roles
     from fusestore.control.server import Connections
     from fusestore.model import Owner
 
@@ -49,29 +50,37 @@ class Connection:
         stream: trio.SocketStream,
         peer: Owner,
         groups: frozenset[int],
-        role: Role,
         queries: Queries,
         connections: Connections,
     ) -> None:
         self._stream = stream
         self._peer = peer
         self._groups = groups
-        self._role = role
+        self._role = connections.roles.of(peer, groups)
         self._queries = queries
         self._connections = connections
         self._outbox = Outbox(stream)
         self._known = Known(queries)
         self._long = 0
         self._feed: Feed
+        self._scope: trio.CancelScope
 
     @property
     def is_watching(self) -> bool:
         return self._feed.is_active
 
+    def take_role(self, roles: Roles) -> None:
+        """Go by these roles from now on; a conversation that would have to be another with a lower one ends soon."""
+        before, self._role = self._role, roles.of(self._peer, self._groups)
+        if self._role < before:
+            self._feed.stop()
+            self._scope.deadline = trio.current_time() + FLUSH_S  # who took its own role away has the reply to that
+
     async def run(self) -> None:
         """Converse until the peer is gone."""
         try:
             async with trio.open_nursery() as nursery:
+                self._scope = nursery.cancel_scope
                 await self._converse(nursery)
         finally:
             self._known.forget()

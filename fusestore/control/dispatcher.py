@@ -59,6 +59,11 @@ def status(call: Call, _: Arguments) -> dict[str, Any]:
     return {**call.queries.status(), "watchers": call.watchers}
 
 
+async def reload(call: Call, _: Arguments) -> dict[str, list[str]]:
+    """Take the settings in again from fusestore.toml: those that are applied, and those that need a remount."""
+    return await call.queries.reload()
+
+
 def shutdown(call: Call, _: Arguments) -> dict[str, Any]:
     """End the daemon in order, as unmounting does; the reply comes first."""
     call.then = call.queries.shutdown
@@ -70,5 +75,6 @@ METHODS: Final = {
     "describe": Method(describe, role=Role.ANYONE),
     "ping": Method(ping, role=Role.ANYONE),
     "status": Method(status),
+    "reload": Method(reload, role=Role.ADMIN),
     "shutdown": Method(shutdown, role=Role.ADMIN),
 }

@@ -130,6 +130,7 @@ class Queries(Protocol):
     def trash(self, root: str | None) -> list[dict[str, Any]]: ...
     async def empty_trash(self, root: str | None) -> dict[str, Any]: ...
     async def restore(self, what: str, path: str, owner: Owner) -> dict[str, Any]: ...
+    async def reload(self) -> dict[str, list[str]]: ...
     def shutdown(self) -> None: ...
 
 
@@ -263,6 +264,8 @@ CODES: Final[Mapping[type[errors.FusestoreError], str]] = {
     errors.IndexFull: "index_full",
     errors.ReplicaError: "unavailable",
     errors.IndexFault: "index_fault",
+    errors.UsageError: "bad_config",
+    errors.StoreError: "bad_config",
 }
 
 

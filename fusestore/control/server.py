@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Final, Never
 
 import structlog
@@ -24,9 +25,10 @@ from fusestore.errors import ControlError, StoreError
 from fusestore.model import Owner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from fusestore.config import Control
+    from fusestore.config import Config, Control
     from fusestore.control.methods import Queries
 
 log = structlog.get_logger()
@@ -38,8 +40,9 @@ _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 class Connections:
     """Everybody who is connected now, and what is being worked on for them."""
 
-    def __init__(self, queries: Queries, jobs: Jobs) -> None:
+    def __init__(self, queries: Queries, roles: Roles, jobs: Jobs) -> None:
         self.present: set[Connection] = set()
+        self.roles = roles
         self.lines = Lines(queries)
         self.snapshots = Snapshots(queries)
         self.jobs = jobs
@@ -48,13 +51,26 @@ class Connections:
     def watchers(self) -> int:
         return sum(connection.is_watching for connection in self.present)
 
+    def settle(self, config: Config) -> Callable[[], None]:
+        """Look up who has which role by another config; what is returned gives everybody theirs (`service.reloading`).
+
+        Raises:
+            UsageError: it names a user or group that is not there.
+        """
+        return partial(self._give, Roles(config.control))
+
+    def _give(self, roles: Roles) -> None:
+        self.roles = roles
+        for connection in self.present:
+            connection.take_role(roles)
+
 
 async def serve(
     path: Path,
     queries: Queries,
     *,
     control: Control,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    task_status: trio.TaskStatus[Connections] = trio.TASK_STATUS_IGNORED,
 ) -> Never:
     """Serve the control socket at `path` until cancelled, then remove it; started once clients can connect.
 
@@ -71,18 +87,18 @@ async def serve(
     ours = os.stat(path)
     try:
         async with trio.open_nursery() as nursery:
-            connections = Connections(queries, Jobs(nursery))
+            connections = Connections(queries, roles, Jobs(nursery))
 
             async def welcome(stream: trio.SocketStream) -> None:
-                await _welcome(stream, roles, queries, connections)
+                await _welcome(stream, queries, connections)
 
-            task_status.started()
+            task_status.started(connections)
             await trio.serve_listeners(welcome, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
     finally:
         _remove(path, ours)
 
 
-async def _welcome(stream: trio.SocketStream, roles: Roles, queries: Queries, connections: Connections) -> None:
+async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Connections) -> None:
     try:
         pid, uid, gid = _UCRED.unpack(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
         if len(connections.present) >= CONNECTIONS_MAX:
@@ -92,7 +108,7 @@ async def _welcome(stream: trio.SocketStream, roles: Roles, queries: Queries, co
             return
         peer = Owner(uid=uid, gid=gid, pid=pid)
         groups = frozenset(groups_of(stream.socket))
-        connection = Connection(stream, peer, groups, roles.of(peer, groups), queries, connections)
+        connection = Connection(stream, peer, groups, queries, connections)
         connections.present.add(connection)
         try:
             await connection.run()

@@ -57,7 +57,7 @@ class Durable(Rows, History):
         self._unsynced: Future[Numbers] | None = None  # the last commit, until somebody waited for it to be durable
         self._room = Room(directory / "data.mdb", map_bytes)
         self._fault: IndexFault | None = None
-        self._commit_s = commit_s
+        self.commit_s = commit_s
         self._commit_took_s = 0.0
         self._last_commit_s = time.monotonic()
 
@@ -82,7 +82,7 @@ class Durable(Rows, History):
         """A commit is due; a slow disk is asked less often."""
         if self._applied == self._committed or self.is_syncing:
             return False
-        pause_s = max(self._commit_s, 20 * self._commit_took_s)
+        pause_s = max(self.commit_s, 20 * self._commit_took_s)
         return self._log.bytes_used >= LOG_BYTES or time.monotonic() - self._last_commit_s >= pause_s
 
     @property

@@ -30,6 +30,10 @@ class Lane:
         self._inside: dict[MoveNo, Pair] = {}
         self._busy: Counter[Pair] = Counter()
 
+    def resize(self, places: int, per_pair: int) -> None:
+        """Have so many places from now on; who has one keeps it."""
+        self._places, self._per_pair = places, per_pair
+
     def put(self, move: MoveNo, pair: Pair) -> None:
         """A move waits for a place, behind those of its pair that do already."""
         self._queues.setdefault(pair, deque()).append(move)

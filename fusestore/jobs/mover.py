@@ -92,6 +92,12 @@ class Mover:
         """There is a new move."""
         self._wake.set()
 
+    def resize(self, workers: int, per_pair: int) -> None:
+        """Carry so many moves at a time from now on; those in hand keep their places."""
+        for lane in (self._quick, self._long):
+            lane.resize(workers, per_pair)
+        self._wake.set()
+
     def retry(self, move: MoveNo | None) -> None:
         """What held a move up has passed, or it shall go on; None: try all that wait."""
         if move is None:

@@ -51,14 +51,14 @@ class Manners:
     """
 
     def __init__(self, rate: int) -> None:
-        self._pace = Pace(rate)
+        self.pace = Pace(rate)
         self.others: trio.CapacityLimiter | None = None
         self.stopped = False
 
     def __call__(self, count: int) -> None:
         """`count` bytes were read; returns when the next may be. Blocks."""
         self._look()
-        self._pace.take(count, self._look)
+        self.pace.take(count, self._look)
         while self.others is not None and not self.others.available_tokens:
             time.sleep(BUSY_S)
             self._look()
@@ -107,6 +107,13 @@ class Scrubber:
             self._pass.ended_ns = time.time_ns()
             self._save(self._pass)
         self._manners.stopped = True
+
+    def change_rate(self, before: int, rate: int) -> None:
+        """Another rate is configured: a pass that goes on takes it, unless it was given one of its own."""
+        if self.is_running and self._pass is not None and self._pass.rate == before:
+            self._pass.rate = rate
+            self._manners.pace.change(rate)
+        self._wake.set()  # one may be due
 
     def halt(self) -> None:
         """The daemon ends: stop reading; the pass goes on at the next start."""

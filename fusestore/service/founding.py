@@ -31,7 +31,7 @@ from fusestore.roots.local import LocalRoot
 from fusestore.service.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from fusestore.config import Config, RootConfig
@@ -119,13 +119,7 @@ def open_store(config: Config, *, degraded: bool = False, take: bool = False) ->
     try:
         known = {record.name: record for record in index.roots()}
         specs = [*((spec, Layout.ID) for spec in config.areas), *((spec, Layout.TREE) for spec in config.roots)]
-        missing = known.keys() - {spec.name for spec, _ in specs}
-        if missing:
-            name = min(missing)
-            raise UsageError(
-                f"{config.store / settings.CONFIG_NAME}: roots.{name}: expected this root, which the store knows,"
-                " found none; put it back: a root cannot be taken out of a store"
-            )
+        refuse_missing(config, known)
         for spec, layout in specs:
             record = known.get(spec.name)
             driver, absence = _attach(index, spec, layout, record, degraded=degraded, take=take)
@@ -141,6 +135,21 @@ def open_store(config: Config, *, degraded: bool = False, take: bool = False) ->
         index.close(clean=index.was_clean)
         raise
     return Store(config, index, roots, tops, absent)
+
+
+def refuse_missing(config: Config, known: Iterable[str]) -> None:
+    """Refuse a config without all the roots that are `known`.
+
+    Raises:
+        UsageError
+    """
+    missing = set(known) - {root.name for root in (*config.areas, *config.roots)}
+    if missing:
+        name = min(missing)
+        raise UsageError(
+            f"{config.store / settings.CONFIG_NAME}: roots.{name}: expected this root, which the store knows,"
+            " found none; put it back: a root cannot be taken out of a store"
+        )
 
 
 def _attach(

@@ -29,7 +29,7 @@ NO_ROOT: Final = "no further root can hold a copy now"
 
 
 def begin(store: Store) -> None:
-    """Have every file looked at whose root asks for more copies than at the last start."""
+    """Have every file looked at whose root asks for more copies than it did before, also at the last start."""
     batch = store.batch()
     for number in store.roots:
         wanted = store.copies.get(number, 1)

@@ -20,9 +20,15 @@ class Pace:
     """
 
     def __init__(self, rate: int) -> None:
-        self._rate = rate
+        self.rate = rate
         self._free_at = 0.0
         self._lock = threading.Lock()
+
+    def change(self, rate: int) -> None:
+        """Hold to another rate; whoever waits because of the one before need not."""
+        with self._lock:
+            if rate != self.rate:
+                self.rate, self._free_at = rate, 0.0
 
     def take(self, count: int, look: Callable[[], None]) -> None:
         """`count` bytes are done; returns when the next may be. Blocks.
@@ -30,10 +36,11 @@ class Pace:
         Args:
             look: called again and again while this waits; what it raises ends that.
         """
-        if not self._rate:
-            return
         with self._lock:
-            free_at = self._free_at = max(self._free_at, time.monotonic()) + count / self._rate
-        while (wait_s := free_at - time.monotonic()) > 0:
+            rate = self.rate
+            if not rate:
+                return
+            free_at = self._free_at = max(self._free_at, time.monotonic()) + count / rate
+        while self.rate == rate and (wait_s := free_at - time.monotonic()) > 0:
             look()
             time.sleep(min(wait_s, LOOK_S))

@@ -42,6 +42,7 @@ from fusestore.service import (
     xattrs,
 )
 from fusestore.service.presenting import Presence
+from fusestore.service.reloading import Reloading
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -98,6 +99,8 @@ class Queries:
         self._news = trio.Event()
         self._acked = trio.Event()
         self._awaited = False  # somebody waits for news: for most changes nobody does
+        self.reloading = Reloading(store)
+        self.reload = self.reloading.reload
         self.shutdown = stop
         store.index.on_events = self._on_events
 

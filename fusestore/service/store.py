@@ -81,21 +81,14 @@ class Store:
         tops: Mapping[InodeNo, RootNo],
         absent: dict[RootNo, Absence],
     ) -> None:
-        self.config = config
         self.socket_path = config.socket
         self.index = index
         self.roots = roots
-        self.specs = {spec.name: spec for spec in config.roots}
         self.tops = tops
         self.absent = absent
         self.losses: dict[RootNo, Losses] = {}
         self.accepting: set[RootNo] = set()  # roots of which an operator has said that what is missing is gone
         self.layouts = {number: root.layout for number, root in roots.items()}
-        self.preference = tuple(
-            number for name in config.mount.prefer for number, root in roots.items() if root.name == name
-        )
-        asked = {root.name: root.copies for root in config.roots if root.copies > 1}
-        self.copies = {number: asked[root.name] for number, root in roots.items() if root.name in asked}
         self.placement = Placement(index, tops, self.layouts)
         self.places = Places(index, self.placement, roots, tops)
         self.files = OpenFiles()
@@ -112,6 +105,7 @@ class Store:
         self.running: dict[MoveNo, Move] = {}  # moves in somebody's hands, with counts ahead of those in the index
         self.is_ending = False  # copies on their way stop where they can
         self.pace = Pace(config.moves.rate)  # of all copies together
+        self.configure(config)
         self.aside: Aside | None = None  # the process that copies, where a daemon serves
         self.reservations: dict[InodeNo, set[tuple[object, str]]] = {}  # by whom (`service.reserving`)
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
@@ -138,6 +132,18 @@ class Store:
         self.audience = Audience()
         self.watches: dict[RootNo, Watch] = {}  # of the roots that others may change
         self.paths = Paths(index)
+
+    def configure(self, config: Config) -> None:
+        """Go by these settings from now on; of a mounted store only some may change (`service.reloading`)."""
+        self.config = config
+        self.specs = {spec.name: spec for spec in config.roots}
+        self.preference = tuple(
+            number for name in config.mount.prefer for number, root in self.roots.items() if root.name == name
+        )
+        asked = {root.name: root.copies for root in config.roots if root.copies > 1}
+        self.copies = {number: asked[root.name] for number, root in self.roots.items() if root.name in asked}
+        self.pace.change(config.moves.rate)
+        self.index.commit_s = config.index.commit_s
 
     # -- looking up -------------------------------------------------------------------------------------------------
 

@@ -70,6 +70,8 @@ class FakeQueries:
         self.acked: dict[str, int] = {}
         self.reserved: set[tuple[str, str, object]] = set()
         self.copies: list[tuple[str, str, str | None]] = []
+        self.reloaded: dict[str, list[str]] = {"applied": ["moves.rate"], "needs_remount": ["hash.algorithm"]}
+        self.refused: Exception | None = None
         self.let_go = trio.Event()
         self.was_shut_down = trio.Event()
         self._news = trio.Event()
@@ -364,6 +366,11 @@ class FakeQueries:
 
     async def restore(self, what: str, path: str, owner: Owner) -> dict[str, Any]:
         return {"id": ID, "path": path, "old_id": ID, "old_path": "uploads/a"}
+
+    async def reload(self) -> dict[str, list[str]]:
+        if self.refused is not None:
+            raise self.refused
+        return self.reloaded
 
     def shutdown(self) -> None:
         self.was_shut_down.set()

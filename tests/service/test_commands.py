@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(90)
 VERBS = [
     "init", "mount", "umount", "status", "stat", "where", "history", "explain", "events", "moves", "wait", "verify",
-    "scrub", "jobs", "check",
+    "scrub", "jobs", "reload", "check",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import sys
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -273,6 +274,18 @@ async def test_long_requests_end_with_their_connection(world: World) -> None:
         await peer.receive()
         assert world.queries.running == 1
     await until(lambda: world.queries.running == 0)
+
+
+async def test_a_reload_says_what_counts_now_and_what_from_the_next_mount(world: World) -> None:
+    async with world.peer() as peer:
+        assert (await peer.ask("dispatcher.reload"))["data"] == world.queries.reloaded
+        world.queries.refused = UsageError("fusestore.toml: moves.rate: expected a number")
+        error = (await peer.ask("dispatcher.reload"))["error"]
+        assert (error["code"], error["errno"], error["text"]) == (
+            "bad_config",
+            errno.EINVAL,
+            "fusestore.toml: moves.rate: expected a number",
+        )
 
 
 async def test_shutdown_answers_before_it_happens(world: World) -> None:
@@ -800,6 +813,36 @@ for method in {["dispatcher.hello", *CALLS.values()]}:
     peer.sendall(json.dumps({{"tid": 1, "collectionName": collection, "methodName": name}}).encode() + b"\\n")
     print(peer.makefile().readline(), end="")
 """
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_roles_that_change_count_for_those_who_are_connected(nursery: trio.Nursery) -> None:
+    queries, path = FakeQueries(), Path("/tmp") / f"fusestore-test-{os.getpid()}.sock"
+    wide = msgspec.convert({"mode": "0666", "operators": ["nobody"]}, Control)
+    connections = await nursery.start(partial(serve, control=wide), path, queries)
+    os.seteuid(65534)
+    try:
+        stream, other = await trio.open_unix_socket(path), await trio.open_unix_socket(path)
+    finally:
+        os.seteuid(0)
+    async with stream, other:
+        peer, watcher = Peer(stream), Peer(other)
+        assert (await peer.ask("dispatcher.hello"))["data"]["role"] == "operator"
+        await watcher.ask("events.listen")
+
+        def take(**lists: list[str]) -> None:
+            control = msgspec.convert({"mode": "0666", **lists}, Control)
+            connections.settle(SimpleNamespace(control=control))()
+
+        take(operators=["nobody"], admins=["nobody"])
+        assert (await peer.ask("dispatcher.hello"))["data"]["role"] == "admin"
+        with pytest.raises(UsageError):
+            take(admins=["no-such"])
+        take()
+        queries.happen(1)
+        assert (await peer.ask("dispatcher.status"))["error"]["code"] == "permission"
+        assert await peer.receive() is None  # whoever has less than before has to connect again
+        assert await watcher.receive() is None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

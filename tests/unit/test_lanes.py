@@ -31,6 +31,16 @@ def all_that_enter(lane: Lane) -> list[int]:
     return found
 
 
+def test_a_lane_that_gets_narrower_lets_nobody_in_until_enough_have_left() -> None:
+    wide = lane(3, 3, [A, A, A, A])
+    assert all_that_enter(wide) == [1, 2, 3]
+    wide.resize(2, 2)
+    wide.leave(MoveNo(1))
+    assert all_that_enter(wide) == []
+    wide.leave(MoveNo(2))
+    assert all_that_enter(wide) == [4]
+
+
 def test_first_come_first_served_up_to_the_number_of_places() -> None:
     two = lane(2, 2, [A, A, A])
     assert all_that_enter(two) == [1, 2]
