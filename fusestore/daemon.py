@@ -20,7 +20,7 @@ import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Never
 
 import structlog
 import trio
@@ -131,7 +131,10 @@ class Ready:
 
     def failed(self, error: StartupError) -> None:
         if self._fd is None:
+            from fusestore.control import systemd
+
             log.error("the daemon cannot start", error=str(error))
+            systemd.notify(f"STATUS={error}")
         self._say({"error": str(error), "exit_code": error.exit_code})
 
     def _say(self, message: dict[str, object]) -> None:
@@ -147,17 +150,22 @@ def run(config: Config, mountpoint: Path, ready: Ready, *, degraded: bool, take:
     Raises:
         StartupError: of what kind, says its type.
     """
+    from fusestore.control import server, systemd
     from fusestore.fuse.session import Session
     from fusestore.roots.aside import Aside
     from fusestore.service.founding import open_store
 
+    held = systemd.take_listener()
     store = open_store(config, degraded=degraded, take=take)
+    if held is not None:
+        store.socket_path = Path(os.fsdecode(held.getsockname()))
+    serve = partial(server.serve, store.socket_path, control=config.control, held=held)
     clean = False
     try:
         session = Session(store, mountpoint)
         try:
             with closing(Aside()) as store.aside:
-                clean = trio.run(_serve, store, session, mountpoint, ready)
+                clean = trio.run(_serve, store, session, mountpoint, serve, ready)
         except BaseExceptionGroup as group:
             raise _alone(group) from None
         finally:
@@ -174,11 +182,15 @@ def _alone(error: BaseException) -> BaseException:
     return error
 
 
-async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready) -> bool:
-    """Everything that runs while mounted; returns whether it ended in order."""
-    from fusestore.control import server, systemd
-    from fusestore.control.log_file import LogFile
-    from fusestore.control.roles import Roles
+async def _serve(
+    store: Store, session: Session, mountpoint: Path, serve: Callable[..., Awaitable[Never]], ready: Ready
+) -> bool:
+    """Everything that runs while mounted; returns whether it ended in order.
+
+    Args:
+        serve: serves the control socket, given who has the answers.
+    """
+    from fusestore.control import log_file, systemd
     from fusestore.fuse.events_file import EventsFile
     from fusestore.fuse.notices import Notices
     from fusestore.jobs import keeper
@@ -191,6 +203,7 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     from fusestore.jobs.watcher import Watcher
     from fusestore.service.queries import Queries
     from fusestore.service.recovery import recover
+    from fusestore.service.standing import line
 
     mover = Mover(store, store.config.moves.workers, store.config.moves.per_pair)
     hasher = Hasher(store)
@@ -201,14 +214,12 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
     recover(store)
     scrubber = Scrubber(store)
     queries = Queries(store, mountpoint, mover.running, hasher.idle, scrubber, session.stop)
-    events = EventsFile(LogFile(queries, Roles(store.config.control)))
-    session.show(events)
-    parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events, Watcher(store))
-    jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
     async with trio.open_nursery() as nursery:
-        connections = await nursery.start(
-            partial(server.serve, control=store.config.control), store.socket_path, queries
-        )
+        connections = await nursery.start(serve, queries)
+        events = EventsFile(log_file.LogFile(queries, lambda: connections.roles))
+        session.show(events)
+        parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events, Watcher(store))
+        jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
         queries.reloading.parts += [
             connections.settle,
             lambda config: partial(mover.resize, config.moves.workers, config.moves.per_pair),
@@ -217,12 +228,12 @@ async def _serve(store: Store, session: Session, mountpoint: Path, ready: Ready)
         for job in jobs:
             nursery.start_soon(keep_up, job)
         nursery.start_soon(_mind_signals, session, queries.reload)
-        nursery.start_soon(_feed_watchdog)
+        nursery.start_soon(systemd.feed_watchdog)
         log.info("serving", store=str(store.config.store), mountpoint=str(mountpoint), pid=os.getpid())
-        nursery.start_soon(_announce, ready, mountpoint)
+        nursery.start_soon(_announce, ready, partial(line, store, mountpoint))
         gc.freeze()  # what is here stays: looking through it again and again would hold everybody up for 10 to 30 ms
         await session.run()
-        systemd.notify("STOPPING=1")
+        systemd.notify("STOPPING=1", "STATUS=finished files are made durable")
         scrubber.halt()
         with trio.move_on_after(DRAIN_S):
             await hasher.idle()
@@ -243,13 +254,14 @@ async def keep_up(job: Job) -> None:
             return
 
 
-async def _announce(ready: Ready, mountpoint: Path) -> None:
-    """Say that the tree answers: requests made from now on wait for nothing but this loop."""
+async def _announce(ready: Ready, status: Callable[[], str]) -> None:
+    """Say that the tree answers: requests made from now on wait for nothing but this loop. Then, how it does."""
     from fusestore.control import systemd
 
     await trio.lowlevel.checkpoint()
     ready.serving()
-    systemd.notify("READY=1", f"STATUS=serving {mountpoint}")
+    systemd.notify("READY=1")
+    await keep_up(partial(systemd.tell_status, status))
 
 
 async def _mind_signals(session: Session, reload: Callable[[], Awaitable[object]]) -> None:
@@ -270,18 +282,10 @@ async def _reload(reload: Callable[[], Awaitable[object]]) -> None:
         await reload()
     except FusestoreError as error:
         log.error("the settings stay as they are", error=str(error))
+    except Exception:
+        log.exception("a bug in taking the settings in")
     finally:
         systemd.notify("READY=1")
-
-
-async def _feed_watchdog() -> None:
-    """Show systemd that the loop turns."""
-    from fusestore.control import systemd
-
-    interval_s = systemd.watchdog_s()
-    while interval_s is not None:
-        systemd.notify("WATCHDOG=1")
-        await trio.sleep(interval_s)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from fusestore.control.methods import Role
 from fusestore.control.protocol import encode_stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from fusestore.control.methods import Queries
     from fusestore.control.roles import Roles
@@ -73,10 +73,10 @@ class Reader:
 class LogFile:
     """The file; one for all its readers."""
 
-    def __init__(self, queries: Queries, roles: Roles) -> None:
+    def __init__(self, queries: Queries, roles: Callable[[], Roles]) -> None:
         self._queries = queries
         self._lines = Lines(queries)
-        self._roles = roles
+        self._roles = roles  # those of now
         self._readers: set[Reader] = set()
         self._end = Mark(0, max(queries.first_seq - 1, queries.last_seq - SHOWN))
         self._marks = [self._end]
@@ -85,11 +85,11 @@ class LogFile:
     @property
     def mode(self) -> int:
         """Its permission bits; who among the others may really read it, `may_read` says."""
-        return 0o444 if self._roles.others_have_some else 0o400
+        return 0o444 if self._roles().others_have_some else 0o400
 
     def may_read(self, peer: Owner, groups: Iterable[int]) -> bool:
         """Whether somebody could read events from the socket, too."""
-        return self._roles.of(peer, groups) >= Role.READER
+        return self._roles().of(peer, groups) >= Role.READER
 
     @property
     def size(self) -> int:

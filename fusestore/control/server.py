@@ -70,21 +70,20 @@ async def serve(
     queries: Queries,
     *,
     control: Control,
+    held: socket.socket | None = None,
     task_status: trio.TaskStatus[Connections] = trio.TASK_STATUS_IGNORED,
 ) -> Never:
     """Serve the control socket at `path` until cancelled, then remove it; started once clients can connect.
+
+    Args:
+        held: somebody else's socket that listens there already; its rights are theirs to choose, and it stays.
 
     Raises:
         UsageError: the config names a user or group that is not there.
         StoreError: something else is at `path`, or another daemon answers there.
     """
     roles = Roles(control)
-    group = group_id(control.group, "group") if control.group else -1
-    try:
-        listener = listen(path, control.mode_bits, group, CONNECTIONS_MAX)
-    except OSError as error:
-        raise StoreError(f"the control socket cannot be made: {error}") from None
-    ours = os.stat(path)
+    listener, remove = (held, None) if held is not None else _listen(path, control)
     try:
         async with trio.open_nursery() as nursery:
             connections = Connections(queries, roles, Jobs(nursery))
@@ -95,7 +94,8 @@ async def serve(
             task_status.started(connections)
             await trio.serve_listeners(welcome, [trio.SocketListener(trio.socket.from_stdlib_socket(listener))])
     finally:
-        _remove(path, ours)
+        if remove is not None:
+            remove()
 
 
 async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Connections) -> None:
@@ -120,6 +120,16 @@ async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Con
         log.exception("control_connection_crashed")
     finally:
         await trio.aclose_forcefully(stream)
+
+
+def _listen(path: Path, control: Control) -> tuple[socket.socket, Callable[[], None]]:
+    """A socket of our own, and what removes it."""
+    group = group_id(control.group, "group") if control.group else -1
+    try:
+        listener = listen(path, control.mode_bits, group, CONNECTIONS_MAX)
+    except OSError as error:
+        raise StoreError(f"the control socket cannot be made: {error}") from None
+    return listener, partial(_remove, path, os.stat(path))
 
 
 def _remove(path: Path, ours: os.stat_result) -> None:
