@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 QUICK_S: Final = 30.0  # what a healthy daemon answers well within
+SILENT_S: Final = 10.0  # after that, who waits without a limit asks whether the daemon is there
+PATIENCE_S: Final = 60.0  # a disk that hangs may hold up even that answer for a while
 
 Progress = Callable[[int, int, str], None]  # done, total, unit
 
@@ -85,14 +87,14 @@ class Client:
         Raises:
             ControlError: the daemon answered with an error.
             TimeoutError: no answer within `timeout_s`; the connection is of no use after that.
-            NoDaemon: the daemon went away.
+            NoDaemon: the daemon went away, or answers nothing any more.
         """
         self._tid += 1
         collection, _, name = method.partition(".")
         limit = None if timeout_s is None else time.monotonic() + timeout_s
         self._send(encode_request(Request(self._tid, collection, name, data, background)))
         while True:
-            message = self._receive(limit)
+            message = self._receive(limit) if limit is not None else self._heard()
             if message.get("tid") not in (self._tid, None):
                 continue
             if "progress" in message:
@@ -127,27 +129,36 @@ class Client:
 
         Raises:
             StreamLost: events are missing.
-            NoDaemon: the daemon went away; go on with the last seq and epoch once it is back.
+            NoDaemon: the daemon went away, or answers no more; go on with the last seq and epoch once it is back.
         """
         wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
         self.call("events.listen", {"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})
         while True:
-            message = self._receive(None)
+            message = self._heard()
             if "stopped" in message:
                 raise StreamLost(message["stopped"]["reason"], message["stopped"]["snapshotSeq"])
             if "operation" in message:
                 envelope = {key: message[key] for key in ("seq", "epoch", "operation")}
                 yield envelope | message["data"]
 
+    def _heard(self) -> dict[str, Any]:
+        """The next message, however long it takes, from a daemon that answers."""
+        with contextlib.suppress(TimeoutError):
+            return self._receive(time.monotonic() + SILENT_S)
+        self._send(encode_request(Request("alive", "dispatcher", "ping", None)))
+        with contextlib.suppress(TimeoutError):
+            return self._receive(time.monotonic() + PATIENCE_S)
+        raise NoDaemon(f"the daemon at {self.path} does not answer any more")
+
     def _send(self, line: bytes) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it closed is read yet
             self._socket.sendall(line, socket.MSG_NOSIGNAL)
 
-    def _receive(self, limit: float | None) -> dict[str, Any]:
+    def _receive(self, limit: float) -> dict[str, Any]:
         searched = 0
         while (end := self._received.find(b"\n", searched)) < 0:
             searched = len(self._received)
-            self._socket.settimeout(None if limit is None else max(limit - time.monotonic(), 0.001))
+            self._socket.settimeout(max(limit - time.monotonic(), 0.001))
             try:
                 data = self._socket.recv(256 << 10)
             except ConnectionResetError:

@@ -25,11 +25,12 @@ from fusestore.control.known import Known
 from fusestore.control.methods import Call, answer, lookup
 from fusestore.control.outbox import Outbox
 from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress, encode_reply
+from fusestore.control.pulse import Pulse
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
-    from fusestore.control.methods import Method, Queries, Report
+    from fusestore.control.methods import Method, Queries, Report, Role
     from fusestore.control.protocol import Request, Tid
     from fusestore.control.roles import Roles
     from fusestore.control.server import Connections
@@ -56,23 +57,40 @@ class Connection:
         self._stream = stream
         self._peer = peer
         self._groups = groups
-        self._role = connections.roles.of(peer, groups)
+        self.role: Role = connections.roles.of(peer, groups)
         self._queries = queries
         self._connections = connections
         self._outbox = Outbox(stream)
         self._known = Known(queries)
         self._long = 0
         self._feed: Feed
+        self._pulse: Pulse
         self._scope: trio.CancelScope
 
     @property
     def is_watching(self) -> bool:
         return self._feed.is_active
 
+    @property
+    def uid(self) -> int:
+        return self._peer.uid
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when nothing was sent and nothing is under way; None if something is."""
+        is_busy = self._feed.is_active or self._long > 0 or not self._outbox.is_empty
+        return None if is_busy else self._pulse.heard_at
+
+    def make_room(self) -> None:
+        """End soon, for somebody else."""
+        error = ControlError("too_many", "this connection was idle and has made room for another", "connect again")
+        self._outbox.offer(encode_error(None, error))
+        self._scope.deadline = trio.current_time() + FLUSH_S
+
     def take_role(self, roles: Roles) -> None:
         """Go by these roles from now on; a conversation that would have to be another with a lower one ends soon."""
-        before, self._role = self._role, roles.of(self._peer, self._groups)
-        if self._role < before:
+        before, self.role = self.role, roles.of(self._peer, self._groups)
+        if self.role < before:
             self._feed.stop()
             self._scope.deadline = trio.current_time() + FLUSH_S  # who took its own role away has the reply to that
 
@@ -89,6 +107,7 @@ class Connection:
     async def _converse(self, nursery: trio.Nursery) -> None:
         shared = self._connections
         self._feed = Feed(self._queries, shared.lines, shared.snapshots, self._outbox, nursery)
+        self._pulse = Pulse(self._outbox, nursery, nursery.cancel_scope.cancel)
         nursery.start_soon(self._write, nursery.cancel_scope)
         try:
             await self._read(nursery)
@@ -106,6 +125,7 @@ class Connection:
     async def _read(self, nursery: trio.Nursery) -> None:
         decoder = Decoder()
         while data := await self._stream.receive_some(READ_BYTES):
+            self._pulse.heard()
             for item in decoder.feed(data):
                 if isinstance(item, Unreadable):
                     await self._outbox.put(encode_error(item.tid, item.error))
@@ -114,7 +134,7 @@ class Connection:
 
     async def _take(self, request: Request, nursery: trio.Nursery) -> None:
         try:
-            method = lookup(COLLECTIONS, request, self._role)
+            method = lookup(COLLECTIONS, request, self.role)
             if request.background:
                 await self._outbox.put(self._in_background(method, request))
                 return
@@ -167,9 +187,10 @@ class Connection:
             table=COLLECTIONS,
             peer=self._peer,
             groups=self._groups,
-            role=self._role,
+            role=self.role,
             connection=self,
             feed=self._feed,
+            keep_alive=self._pulse.start,
             known=self._known,
             jobs=self._connections.jobs,
             watchers=self._connections.watchers,
@@ -190,6 +211,7 @@ class Connection:
 
     async def _finish(self) -> None:
         """The peer sends no more: go on until it has everything it asked for, or hung up."""
+        self._pulse.stop()
         while (  # noqa: ASYNC110  (the kernel wakes nobody when the other half is closed too)
             self._long or self._feed.is_active or not self._outbox.is_empty
         ) and not self._hung_up():

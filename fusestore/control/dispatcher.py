@@ -9,10 +9,19 @@ import msgspec
 
 from fusestore.control.methods import Arguments, Call, Method, Role
 from fusestore.control.protocol import LINE_MAX, PROTOCOL
+from fusestore.control.pulse import PATIENCE_S, PING_S
 
 
-def hello(call: Call, _: Arguments) -> dict[str, Any]:
-    """Who answers here, and what this connection may do."""
+class Manners(Arguments, forbid_unknown_fields=True):
+    """What the peer says of itself."""
+
+    keep_alive: bool = False
+
+
+def hello(call: Call, peer: Manners) -> dict[str, Any]:
+    """Who answers here, and what this connection may do; with `keep_alive`, the peer answers pings."""
+    if peer.keep_alive:
+        call.keep_alive()
     status = call.queries.status()
     return {
         "protocol": PROTOCOL,
@@ -23,6 +32,8 @@ def hello(call: Call, _: Arguments) -> dict[str, Any]:
         "uid": call.peer.uid,
         "role": call.role.name.lower(),
         "line_max_bytes": LINE_MAX,
+        "ping_s": PING_S,
+        "patience_s": PATIENCE_S,
         "epoch": call.queries.epoch,
         "last_seq": call.queries.last_seq,
     }
@@ -71,7 +82,7 @@ def shutdown(call: Call, _: Arguments) -> dict[str, Any]:
 
 
 METHODS: Final = {
-    "hello": Method(hello, role=Role.ANYONE),
+    "hello": Method(hello, Manners, role=Role.ANYONE),
     "describe": Method(describe, role=Role.ANYONE),
     "ping": Method(ping, role=Role.ANYONE),
     "status": Method(status),

@@ -182,6 +182,7 @@ class Call:
     known: Known
     watchers: int
     report: Report
+    keep_alive: Callable[[], None]  # from now on the peer answers pings
     then: Callable[[], None] | None = None  # what to do once the reply is on its way
 
     @property

@@ -14,14 +14,21 @@ if TYPE_CHECKING:
     from trio.abc import SendStream
 
 FULL_BYTES: Final = 256 << 10
+PIECE_BYTES: Final = 64 << 10  # what is written at once: who reads slowly shows that it does
+WAITED_S: Final = 1.0
 
 
 class Outbox:
-    """Lines on their way to one peer."""
+    """Lines on their way to one peer.
+
+    Attributes:
+        waited: how many pieces went out only because the peer had read on.
+    """
 
     def __init__(self, stream: SendStream) -> None:
         self._stream = stream
         self._lines: deque[bytes] = deque()
+        self.waited = 0
         self._bytes = 0  # in `_lines` and in the write that is under way
         self._filled = trio.Event()
         self._written = trio.lowlevel.ParkingLot()
@@ -69,6 +76,9 @@ class Outbox:
             self._filled = trio.Event()
             chunk = b"".join(self._lines)
             self._lines.clear()
-            await self._stream.send_all(chunk)
+            for start in range(0, len(chunk), PIECE_BYTES):
+                began = trio.current_time()
+                await self._stream.send_all(chunk[start : start + PIECE_BYTES])
+                self.waited += trio.current_time() - began >= WAITED_S
             self._bytes -= len(chunk)
             self._written.unpark_all()

@@ -176,6 +176,11 @@ def encode_progress_of_move(move: Mapping[str, Any]) -> bytes:
     return _line({"operation": "update", "collectionName": "moves", "data": {"kind": "move-progress", **move}})
 
 
+def encode_ping() -> bytes:
+    """A question whether the peer is still there; whatever it sends is an answer."""
+    return _line({"collectionName": "dispatcher", "ping": True})
+
+
 def encode_stopped(reason: str, snapshot_seq: int, epoch: int) -> bytes:
     """The stream ends here because events are missing: look at the tree, then listen again from `snapshot_seq`."""
     stopped = {"lost": True, "reason": reason, "snapshotSeq": snapshot_seq, "epoch": epoch}

@@ -16,6 +16,7 @@ import trio
 
 from fusestore.control.address import listen
 from fusestore.control.connection import Connection
+from fusestore.control.crowd import PLACES, make_room
 from fusestore.control.jobs import Jobs
 from fusestore.control.lines import Lines
 from fusestore.control.protocol import encode_error
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-CONNECTIONS_MAX: Final = 512
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 
 
@@ -50,6 +50,18 @@ class Connections:
     @property
     def watchers(self) -> int:
         return sum(connection.is_watching for connection in self.present)
+
+    def add(self, connection: Connection) -> None:
+        """Give somebody a place, and if need be that of somebody else.
+
+        Raises:
+            ControlError: there is none.
+        """
+        leaving = make_room(self.present, connection.uid, connection.role, trio.current_time())
+        if leaving is not None:
+            self.present.discard(leaving)
+            leaving.make_room()
+        self.present.add(connection)
 
     def settle(self, config: Config) -> Callable[[], None]:
         """Look up who has which role by another config; what is returned gives everybody theirs (`service.reloading`).
@@ -101,15 +113,14 @@ async def serve(
 async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Connections) -> None:
     try:
         pid, uid, gid = _UCRED.unpack(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        if len(connections.present) >= CONNECTIONS_MAX:
-            error = ControlError("too_many", f"{CONNECTIONS_MAX} connections are open already", "close some")
+        peer = Owner(uid=uid, gid=gid, pid=pid)
+        connection = Connection(stream, peer, frozenset(groups_of(stream.socket)), queries, connections)
+        try:
+            connections.add(connection)
+        except ControlError as error:
             with trio.move_on_after(1):
                 await stream.send_all(encode_error(None, error))
             return
-        peer = Owner(uid=uid, gid=gid, pid=pid)
-        groups = frozenset(groups_of(stream.socket))
-        connection = Connection(stream, peer, groups, queries, connections)
-        connections.present.add(connection)
         try:
             await connection.run()
         finally:
@@ -126,7 +137,7 @@ def _listen(path: Path, control: Control) -> tuple[socket.socket, Callable[[], N
     """A socket of our own, and what removes it."""
     group = group_id(control.group, "group") if control.group else -1
     try:
-        listener = listen(path, control.mode_bits, group, CONNECTIONS_MAX)
+        listener = listen(path, control.mode_bits, group, PLACES)
     except OSError as error:
         raise StoreError(f"the control socket cannot be made: {error}") from None
     return listener, partial(_remove, path, os.stat(path))

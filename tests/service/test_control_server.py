@@ -21,12 +21,13 @@ import trio
 from structlog.testing import capture_logs
 
 from fusestore.config import Control
-from fusestore.control import address, connection
+from fusestore.control import address, client, connection, crowd
 from fusestore.control.address import listen
 from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
 from fusestore.control.known import ENTRIES_MAX
 from fusestore.control.methods import Role
+from fusestore.control.pulse import PATIENCE_S, PING_S
 from fusestore.control.server import serve
 from fusestore.control.snapshots import BLOCK
 from fusestore.control.table import COLLECTIONS
@@ -35,6 +36,8 @@ from tests.service.fake_queries import ID, FakeQueries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from trio.testing import MockClock
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -274,6 +277,49 @@ async def test_long_requests_end_with_their_connection(world: World) -> None:
         await peer.receive()
         assert world.queries.running == 1
     await until(lambda: world.queries.running == 0)
+
+
+async def test_a_peer_that_says_so_is_asked_and_dropped_and_nobody_else(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.peer() as said, world.peer() as quiet, world.peer() as forgetful:
+        hello = (await said.ask("dispatcher.hello", keep_alive=True))["data"]
+        assert (hello["ping_s"], hello["patience_s"]) == (PING_S, PATIENCE_S)
+        await forgetful.ask("dispatcher.hello", keep_alive=True)
+        await quiet.ask("events.listen")
+        for _ in range(3):
+            await trio.sleep(PING_S + 1)
+            assert await said.receive() == {"collectionName": "dispatcher", "ping": True}
+            assert (await said.ask("dispatcher.ping"))["data"] == "pong"
+        await trio.sleep(PATIENCE_S)
+        assert await forgetful.receive() == {"collectionName": "dispatcher", "ping": True}
+        assert await forgetful.receive() is None
+        await trio.sleep(3600)
+        world.queries.happen()
+        assert await quiet.seqs(1) == [1]
+
+
+async def test_an_idle_crowd_makes_room_and_a_busy_one_says_so(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "PLACES", 3)
+    async with contextlib.AsyncExitStack() as stack:
+        first, second, third = [await stack.enter_async_context(world.peer()) for _ in range(3)]
+        await first.ask("events.listen")
+        await second.ask("dispatcher.ping")
+        await third.ask("dispatcher.ping")
+        async with world.peer() as early:
+            assert (await early.receive() or {})["error"]["code"] == "too_many"
+            assert await early.receive() is None
+        await trio.sleep(crowd.IDLE_S)
+        await third.ask("dispatcher.ping")
+        async with world.peer() as late:
+            assert (await late.ask("dispatcher.ping"))["data"] == "pong"
+            assert "made room" in (await second.receive() or {})["error"]["text"]
+            assert await second.receive() is None
+            world.queries.happen()
+            assert await first.seqs(1) == [1]
+            assert (await third.ask("dispatcher.ping"))["data"] == "pong"
 
 
 async def test_a_reload_says_what_counts_now_and_what_from_the_next_mount(world: World) -> None:
@@ -754,6 +800,26 @@ async def test_the_client_follows_events_and_learns_that_they_are_lost_or_the_da
         await nursery.start(partial(serve, control=Control()), short_path / "c", queries)
         await trio.to_thread.run_sync(lost)
         outer.start_soon(trio.to_thread.run_sync, follow)
+
+
+async def test_the_client_that_waits_without_a_limit_asks_whether_the_daemon_is_there(
+    world: World, short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SILENT_S", 0.01)
+    monkeypatch.setattr(client, "PATIENCE_S", 0.5)
+
+    def wait() -> None:
+        with Client(world.path) as alive:
+            assert alive.call("moves.wait", timeout_s=None) == {"moves": [], "replicas": []}
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, wait)
+        await trio.sleep(1)
+        world.queries.let_go.set()
+    deaf = listen(short_path / "deaf", 0o600, -1, 1)
+    with pytest.raises(NoDaemon, match="does not answer any more"), Client(short_path / "deaf") as dead:
+        await trio.to_thread.run_sync(partial(dead.call, "moves.wait", timeout_s=None))
+    deaf.close()
 
 
 def test_the_client_says_that_no_daemon_answers(short_path: Path) -> None:

@@ -59,6 +59,7 @@ def ask(opened: Opened, collection: str, name: str, data: Any, role: Role = Role
         role=role,
         connection=None,
         feed=None,  # type: ignore[arg-type]  # no mistake gets as far
+        keep_alive=lambda: None,
         known=Known(queries),
         jobs=jobs,
         watchers=0,
