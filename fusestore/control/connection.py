@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from fusestore.control.crowd import LISTENING
 from fusestore.control.events import Feed
 from fusestore.control.jobs import Job
 from fusestore.control.known import Known
@@ -41,6 +42,8 @@ LONG_MAX: Final = 32  # long requests of one connection at a time
 PROGRESS_S: Final = 0.3
 HANGUP_S: Final = 0.2  # how often a half-closed peer is looked at
 FLUSH_S: Final = 1.0
+LISTEN: Final = COLLECTIONS["events"]["listen"]
+PING: Final = COLLECTIONS["dispatcher"]["ping"]  # says that somebody is there, and asks for nothing
 
 
 class Connection:
@@ -63,6 +66,7 @@ class Connection:
         self._outbox = Outbox(stream)
         self._known = Known(queries)
         self._long = 0
+        self._asked_at = trio.current_time()
         self._feed: Feed
         self._pulse: Pulse
         self._scope: trio.CancelScope
@@ -77,9 +81,9 @@ class Connection:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when nothing was sent and nothing is under way; None if something is."""
+        """Since when it has asked for nothing; None if it listens, or something is under way."""
         is_busy = self._feed.is_active or self._long > 0 or not self._outbox.is_empty
-        return None if is_busy else self._pulse.heard_at
+        return None if is_busy else self._asked_at
 
     def make_room(self) -> None:
         """End soon, for somebody else."""
@@ -140,9 +144,13 @@ class Connection:
                 return
             if method.is_long and self._long >= LONG_MAX:
                 raise ControlError("too_many", f"{LONG_MAX} long requests of this connection are running already")
+            if method is LISTEN and not self._feed.is_active and self._connections.watchers >= LISTENING:
+                raise ControlError("too_many", f"{LISTENING} connections are listening already")
         except ControlError as error:
             await self._outbox.put(encode_error(request.tid, error))
             return
+        if method is not PING:
+            self._asked_at = trio.current_time()
         if method.is_long:
             self._long += 1
             job = Job(request, self._peer, self)

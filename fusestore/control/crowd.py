@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PLACES: Final = 512
 KEPT: Final = 64
 EACH: Final = 128
+LISTENING: Final = PLACES - KEPT  # at most so many listen, of whatever role: the others can make room
 IDLE_S: Final = 10.0
 
 

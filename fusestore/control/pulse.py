@@ -32,13 +32,10 @@ class Pulse:
 
     Args:
         drop: ends the conversation.
-
-    Attributes:
-        heard_at: when it sent something the last time, on trio's clock.
     """
 
     def __init__(self, outbox: Outbox, nursery: trio.Nursery, drop: Callable[[], None]) -> None:
-        self.heard_at = trio.current_time()
+        self._heard_at = trio.current_time()
         self._outbox = outbox
         self._nursery = nursery
         self._drop = drop
@@ -47,7 +44,7 @@ class Pulse:
 
     def heard(self) -> None:
         """It has sent something."""
-        self.heard_at = trio.current_time()
+        self._heard_at = trio.current_time()
         self._sign.set()
 
     def start(self) -> None:
@@ -64,8 +61,8 @@ class Pulse:
     async def _mind(self, scope: trio.CancelScope) -> None:
         with scope:
             while True:
-                await trio.sleep_until(self.heard_at + PING_S)
-                if trio.current_time() >= self.heard_at + PING_S and not await self._answers():
+                await trio.sleep_until(self._heard_at + PING_S)
+                if trio.current_time() >= self._heard_at + PING_S and not await self._answers():
                     self._drop()
                     return
 

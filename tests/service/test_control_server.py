@@ -312,7 +312,8 @@ async def test_an_idle_crowd_makes_room_and_a_busy_one_says_so(
             assert (await early.receive() or {})["error"]["code"] == "too_many"
             assert await early.receive() is None
         await trio.sleep(crowd.IDLE_S)
-        await third.ask("dispatcher.ping")
+        await second.ask("dispatcher.ping")  # says that it is there, and asks for nothing
+        await third.ask("dispatcher.hello")
         async with world.peer() as late:
             assert (await late.ask("dispatcher.ping"))["data"] == "pong"
             assert "made room" in (await second.receive() or {})["error"]["text"]
@@ -320,6 +321,16 @@ async def test_an_idle_crowd_makes_room_and_a_busy_one_says_so(
             world.queries.happen()
             assert await first.seqs(1) == [1]
             assert (await third.ask("dispatcher.ping"))["data"] == "pong"
+
+
+async def test_not_all_places_can_be_used_to_listen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LISTENING", 1)
+    async with world.peer() as first, world.peer() as second:
+        for _ in range(2):
+            assert (await first.ask("events.listen"))["success"]
+        assert (await second.ask("events.listen"))["error"]["code"] == "too_many"
+        await first.ask("events.unlisten")
+        assert (await second.ask("events.listen"))["success"]
 
 
 async def test_a_reload_says_what_counts_now_and_what_from_the_next_mount(world: World) -> None:

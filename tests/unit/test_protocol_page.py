@@ -42,12 +42,20 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert outbox.FULL_BYTES == 256 << 10
     assert (connection.LONG_MAX, events.LIST_MAX) == (32, 10_000)
     assert (files.LIST_MAX, known.ENTRIES_MAX) == (1000, 1000)
-    assert (crowd.PLACES, crowd.KEPT, crowd.EACH, crowd.IDLE_S) == (512, 64, 128, 10)
+    assert (crowd.PLACES, crowd.KEPT, crowd.EACH, crowd.LISTENING, crowd.IDLE_S) == (512, 64, 128, 448, 10)
     assert (pulse.PING_S, pulse.PATIENCE_S) == (10, 30)
-    for row in ("| 1 MiB", "| 256 KiB", "| 32 |", "| 512, of which the last 64 ", "; 128 for each ", "at most 10000"):
+    for row in (
+        "| 1 MiB",
+        "| 256 KiB",
+        "| 32 |",
+        "| 448 |",
+        "| 512, of which the last 64 ",
+        "; 128 for each ",
+        "at most 10000",
+    ):
         assert row in PAGE
-    for time in ("| 1000 |", "and for 10 s, makes room", "10 s (`ping_s`", "30 s (`patience_s`)"):
-        assert time in PAGE
+    for words in ("at most 10000", "| 1000 |", "and for 10 s, makes room", "10 s (`ping_s`", "30 s (`patience_s`)"):
+        assert words in PAGE
 
 
 def test_every_example_is_json_a_line() -> None:
