@@ -107,6 +107,14 @@ class Scrub(_Section, frozen=True):
     rate: Annotated[int, Meta(ge=0, description="a number of bytes a second, 0 for no limit")] = 32 * _MIB
 
 
+class Log(_Section, frozen=True):
+    """[log]: what the daemon says."""
+
+    level: Annotated[
+        Literal["", "debug", "info", "warning", "error"], Meta(description='"debug", "info", "warning" or "error"')
+    ] = ""
+
+
 class _RootTable(_Section, frozen=True):
     path: Annotated[
         str, Meta(pattern=r"^[^\x00]+$", description="a directory's path in quotes, absolute or below the store")
@@ -143,6 +151,7 @@ class Config(Struct, frozen=True):
     events: Events
     moves: Moves
     scrub: Scrub
+    log: Log
     roots: tuple[RootConfig, ...]  # the resource roots, in the file's order
 
     @property
@@ -166,6 +175,7 @@ _SECTIONS: Final[dict[str, type[_Section]]] = {
     "events": Events,
     "moves": Moves,
     "scrub": Scrub,
+    "log": Log,
 }
 
 _DEFAULT_TOML: Final = """\
@@ -201,6 +211,9 @@ _DEFAULT_TOML: Final = """\
 # [scrub]
 # every_days = 0             # how often everything is read again and compared with its hash; 0: only when asked
 # rate = 33_554_432          # bytes a second that this may read
+
+# [log]
+# level = ""                 # "debug", "info", "warning" or "error"; "": what $FUSESTORE_LOG_LEVEL says, or "info"
 
 # One table for each resource root. `path` is absolute or below this store; `outside` says who else touches its disk:
 # "none", "readers" or "writers" (the default for a root that is not below this store). `copies = 2` keeps a

@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
     ready = Ready(options.ready_fd)
     try:
         config = settings.load(options.store)
+        set_log_level(config.log.level)
         run(config, options.mountpoint, ready, degraded=options.degraded, take=options.take)
     except StartupError as error:
         ready.failed(error)
@@ -97,9 +98,9 @@ def _set_up_process() -> None:
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_log_level()),
         logger_factory=structlog.WriteLoggerFactory(file=LogFile()),  # type: ignore[arg-type]  # all that it calls
     )
+    set_log_level("")
 
 
 class LogFile:
@@ -115,9 +116,11 @@ class LogFile:
         """Each line is written at once."""
 
 
-def _log_level() -> int:
-    """INFO, or what $FUSESTORE_LOG_LEVEL names."""
-    return logging.getLevelNamesMapping().get(os.environ.get("FUSESTORE_LOG_LEVEL", "").upper(), logging.INFO)
+def set_log_level(level: str) -> None:
+    """Say only what matters as much as `level`, or else what $FUSESTORE_LOG_LEVEL names, or else INFO."""
+    name = (level or os.environ.get("FUSESTORE_LOG_LEVEL", "")).upper()
+    least = logging.getLevelNamesMapping().get(name, logging.INFO)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(least))
 
 
 class Ready:
@@ -222,6 +225,7 @@ async def _serve(
         jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]
         queries.reloading.parts += [
             connections.settle,
+            lambda config: partial(set_log_level, config.log.level),
             lambda config: partial(mover.resize, config.moves.workers, config.moves.per_pair),
             lambda config: partial(scrubber.change_rate, store.config.scrub.rate, config.scrub.rate),
         ]

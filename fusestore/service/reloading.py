@@ -36,6 +36,7 @@ AT_ONCE: Final[Mapping[str, tuple[str, ...]]] = {
     "events": ("keep", "keep_days", "keep_unacked"),
     "moves": ("workers", "per_pair", "rate"),
     "scrub": ("every_days", "rate"),
+    "log": ("level",),
     "roots": ("copies", "trash_s", "trash_removed"),
 }
 

@@ -78,6 +78,17 @@ def test_a_hangup_signal_takes_the_settings_in_and_complains_in_the_log(subject:
     assert subject.json("reload") == {"applied": [], "needs_remount": []}
 
 
+def test_the_log_says_more_or_less_from_then_on(subject: Mounted) -> None:
+    subject.configure("log", level="error")
+    assert subject.json("reload")["applied"] == ["log.level"]
+    subject.configure("events", keep=5)
+    subject.cli("reload")
+    subject.configure("log", level="info")
+    subject.cli("reload")
+    said = [line for line in subject.log.read_text().splitlines() if "settings taken in again" in line]
+    assert ["log.level" in line for line in said] == [True]
+
+
 def test_a_new_root_is_named_as_one_that_needs_a_mount(subject: Mounted) -> None:
     subject.cli("root", "add", subject.store, "warm", subject.base / "warm")
     assert json.loads(subject.cli("reload", "--json").out) == {"applied": [], "needs_remount": ["roots.warm"]}

@@ -73,6 +73,7 @@ def test_every_key_can_be_set(store: Path) -> None:
         index = { map_bytes = 1073741824, commit_s = 2 }
         events.keep = 10
         moves.workers = 4
+        log.level = "warning"
         [roots.hot]
         path = "/mnt/hot/../hot"
         outside = "none"
@@ -80,6 +81,7 @@ def test_every_key_can_be_set(store: Path) -> None:
         """,
     )
     found = config.load(store)
+    assert found.log.level == "warning"
     assert found.roots == (config.RootConfig("hot", Path("/mnt/hot"), Outside.NONE, read_only=True),)
     assert (found.socket, found.control.mode_bits) == (Path("/run/fusestore.sock"), 0o660)
     assert (found.index.map_bytes, found.index.commit_s) == (1 << 30, 2.0)
@@ -99,7 +101,11 @@ def test_every_key_can_be_set(store: Path) -> None:
         ('[roots.a]\npath = "/x"\nkeep = 1', "roots.a.keep: unknown key here, it belongs in [events]"),
         ('mount.prefer = "main"', 'mount.prefer: expected names of roots, such as ["fast", "big"], found "main"'),
         ('mount.prefer = ["nowhere"]', 'mount.prefer: expected names out of uploads, downloads, found "nowhere"'),
-        ("colour = 1", "colour: unknown key, expected one of mount, control, hash, index, events, moves, scrub, roots"),
+        (
+            "colour = 1",
+            "colour: unknown key, expected one of mount, control, hash, index, events, moves, scrub, log, roots",
+        ),
+        ('log.level = "loud"', 'log.level: expected "debug", "info", "warning" or "error", found "loud"'),
         ('control.mode = "rw"', 'control.mode: expected an octal mode in quotes, such as "0600", found "rw"'),
         ("control.mode = 0o600", 'control.mode: expected an octal mode in quotes, such as "0600", found 384'),
         ('hash.algorithm = "md5"', 'hash.algorithm: expected "blake3" or "sha256", found "md5"'),
