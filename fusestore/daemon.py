@@ -234,9 +234,11 @@ async def _serve(
         nursery.start_soon(_mind_signals, session, queries.reload)
         nursery.start_soon(systemd.feed_watchdog)
         log.info("serving", store=str(store.config.store), mountpoint=str(mountpoint), pid=os.getpid())
-        nursery.start_soon(_announce, ready, partial(line, store, mountpoint))
+        serving = trio.CancelScope()
+        nursery.start_soon(_announce, ready, partial(line, store, mountpoint), serving)
         gc.freeze()  # what is here stays: looking through it again and again would hold everybody up for 10 to 30 ms
         await session.run()
+        serving.cancel()
         systemd.notify("STOPPING=1", "STATUS=finished files are made durable")
         scrubber.halt()
         with trio.move_on_after(DRAIN_S):
@@ -258,14 +260,15 @@ async def keep_up(job: Job) -> None:
             return
 
 
-async def _announce(ready: Ready, status: Callable[[], str]) -> None:
+async def _announce(ready: Ready, status: Callable[[], str], serving: trio.CancelScope) -> None:
     """Say that the tree answers: requests made from now on wait for nothing but this loop. Then, how it does."""
     from fusestore.control import systemd
 
     await trio.lowlevel.checkpoint()
     ready.serving()
     systemd.notify("READY=1")
-    await keep_up(partial(systemd.tell_status, status))
+    with serving:
+        await keep_up(partial(systemd.tell_status, status))
 
 
 async def _mind_signals(session: Session, reload: Callable[[], Awaitable[object]]) -> None:

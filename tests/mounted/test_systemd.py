@@ -75,7 +75,8 @@ def test_it_is_ready_when_the_tree_answers_and_says_how_it_does(
     aside.rename(subject.roots["cold"].directory)
     assert systemd.hear("STATUS=") == f"STATUS=serving {subject.mountpoint}"
     end(subject, daemon)
-    systemd.hear("STOPPING=1")
+    assert systemd.last("STATUS=") == "STATUS=finished files are made durable"
+    assert "STOPPING=1" in systemd.told
     subject.allow_log("root is (offline|online again)")
 
 

@@ -69,12 +69,20 @@ class Manager:
             found = next((line for line in self.told[heard:] if line.startswith(wanted)), None)
         return found
 
+    def last(self, wanted: str) -> str:
+        """The last line so far that begins so."""
+        self._catch_up()
+        return next(line for line in reversed(self.told) if line.startswith(wanted))
+
     def forget(self) -> None:
         """Wait only for what comes from now on."""
+        self._catch_up()
+        self.told.clear()
+
+    def _catch_up(self) -> None:
         with contextlib.suppress(TimeoutError):
             while True:
                 self._listen(0.001)
-        self.told.clear()
 
     def _listen(self, timeout_s: float) -> None:
         self._ear.settimeout(max(timeout_s, 0.001))
