@@ -81,8 +81,10 @@ class Connection:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when it has asked for nothing; None if it listens, or something is under way."""
-        is_busy = self._feed.is_active or self._long > 0 or not self._outbox.is_empty
+        """Since when it has asked for nothing; None if it listens, or something is under way or reserved."""
+        is_busy = (
+            self._feed.is_active or self._long > 0 or not self._outbox.is_empty or self._queries.has_reserved(self)
+        )
         return None if is_busy else self._asked_at
 
     def make_room(self) -> None:

@@ -356,6 +356,10 @@ class Queries:
         """A connection has ended, and with it what it has reserved."""
         reserving.release_all(self._store, holder)
 
+    def has_reserved(self, holder: object) -> bool:
+        """Whether a connection has anything reserved."""
+        return reserving.has_some(self._store, holder)
+
     def locations(self, inode: InodeNo) -> list[dict[str, Any]]:
         """Every place where the object's bytes are."""
         return copies.locations(self._store, self._store.inode(inode))

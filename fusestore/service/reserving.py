@@ -52,6 +52,11 @@ def release_all(store: Store, holder: object) -> None:
         _release(store, number, {claim for claim in claims if claim[0] is holder})
 
 
+def has_some(store: Store, holder: object) -> bool:
+    """Whether a connection has anything reserved."""
+    return any(claim[0] is holder for claims in store.reservations.values() for claim in claims)
+
+
 def _release(store: Store, number: InodeNo, gone: set[tuple[object, str]]) -> bool:
     claims = store.reservations.get(number, set())
     found = bool(claims & gone)

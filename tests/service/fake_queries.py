@@ -200,6 +200,9 @@ class FakeQueries:
     def unreserve_all(self, holder: object) -> None:
         self.reserved = {claim for claim in self.reserved if claim[2] is not holder}
 
+    def has_reserved(self, holder: object) -> bool:
+        return any(claim[2] is holder for claim in self.reserved)
+
     async def register(
         self, name: str, body: bytes, content_type: str, mode: int, asker: Asker, *, download: bool
     ) -> dict[str, Any]:
