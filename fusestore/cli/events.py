@@ -68,6 +68,7 @@ def events(
         raise UsageError("--snapshot goes with neither --since nor --consumer")
     client, place = find(what, socket) if what is not None else (connect(socket), {})
     with client, ExitStack() as stack:
+        _refuse_unknown(kind or [], client.call("events.kinds") if kind else {})
         path = client.call("files.get", place)["path"] if "id" in place else place.get("path")
         wanted = Wanted(paths=None if path is None else [path], roots=root or None, kinds=kind or None)
         acknowledging = None
@@ -85,6 +86,13 @@ def events(
                 print(_line(event), flush=follow or consumer is not None)
             if acknowledging is not None:
                 acknowledging.printed(event)
+
+
+def _refuse_unknown(wanted: list[str], known: dict[str, str]) -> None:
+    """Raises: UsageError: there is no such kind of events, and would never be one."""
+    for each in wanted:
+        if each not in known:
+            raise UsageError(f"there are no events of the kind {each!r}; there are: {', '.join(known)}")
 
 
 def _followed(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:

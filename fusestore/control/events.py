@@ -27,6 +27,7 @@ from fusestore.control.files import one_of
 from fusestore.control.filters import Filter
 from fusestore.control.methods import Arguments, Call, Method, names
 from fusestore.control.protocol import encode_progress_of_move, encode_stopped
+from fusestore.core.kinds import KINDS
 from fusestore.errors import ControlError, FusestoreError
 
 if TYPE_CHECKING:
@@ -116,6 +117,11 @@ class Feed:
             scope.cancel()
             self._tell_waiting()
         return scope is not None
+
+    def prepare(self) -> None:
+        """Count as listening from now on, though nothing is fed before `start`."""
+        self.stop()
+        self._scope = trio.CancelScope()
 
     def start(self, since: int | None, reason: str, wanted: Filter, *, progress: bool = False) -> None:
         """Feed the events after `since`, or without one all that is there and then what comes after that.
@@ -235,7 +241,7 @@ def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
     """
     asked = chosen(call, cursor)
     since, epoch = _begun(call.queries, cursor)
-    call.feed.stop()
+    call.feed.prepare()
     reason = why_lost(call.queries, since, epoch) if since is not None else ""
     call.then = partial(call.feed.start, since, reason, asked, progress=cursor.progress)
     return _ends(call.queries)
@@ -271,7 +277,13 @@ async def fence(call: Call, _: Arguments) -> dict[str, int]:
     return {"seq": seq, "epoch": epoch}
 
 
+def kinds(_: Call, __: Arguments) -> dict[str, str]:
+    """What kinds of events there are, and what each says."""
+    return dict(KINDS)
+
+
 METHODS: Final = {
+    "kinds": Method(kinds),
     "list": Method(list_events, Since),
     "listen": Method(listen, Cursor),
     "unlisten": Method(unlisten),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import trio
 
+from fusestore.core.kinds import KINDS
 from fusestore.core.placement import Placement
 from fusestore.errors import Gone, NotFound, RootOffline, RootReadOnly
 from fusestore.index.batch import Batch
@@ -254,7 +255,12 @@ class Store:
         move: int = 0,
         detail: str = "",
     ) -> None:
-        """Add the event of a change to its batch."""
+        """Add the event of a change to its batch.
+
+        Args:
+            kind: one of `core.kinds`.
+        """
+        assert kind in KINDS, kind
         batch.event(
             Event(
                 operation=operation,

@@ -36,6 +36,9 @@ VALUES: dict[str, Any] = {
     "job": "00000000",
     "ids": [NOBODY],
     "owner": "somebody",
+    "consumer": "nobody",
+    "seq": 0,
+    "epoch": 1,
     "name": "name",
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from fusestore.control import connection, crowd, events, files, known, methods, outbox, protocol, pulse
 from fusestore.control.table import COLLECTIONS
+from fusestore.core.kinds import KINDS
 
 pytestmark = pytest.mark.timeout(30)
 PROJECT = Path(__file__).resolve().parents[2]
@@ -26,6 +27,12 @@ def test_every_method_is_described_with_its_role_and_arguments_and_no_other() ->
         assert role == method.role.name.lower(), name
         for field in msgspec.structs.fields(method.arguments):
             assert f"`{field.name}`" in arguments, name
+
+
+def test_every_kind_of_event_is_listed_and_no_other() -> None:
+    rows = PAGE.partition("| operation | kind |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`([a-z-]+)`", re.sub(r"\([^()]*\)", "", rows)))
+    assert listed - {"insert", "update", "remove", "move", "root", "detail"} == set(KINDS)
 
 
 def test_every_error_code_is_listed() -> None:

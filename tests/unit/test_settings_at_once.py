@@ -26,8 +26,17 @@ events = { keep = 10, keep_days = 1, keep_unacked = 20 }
 moves = { workers = 4, per_pair = 3, rate = 5 }
 scrub = { every_days = 1, rate = 3 }
 log.level = "debug"
-roots.a = { path = "/b", outside = "none", read_only = true, copies = 2, trash_s = 3, trash_removed = true }
-roots.b = { path = "/c", outside = "none" }
+[roots.a]
+path = "/b"
+outside = "none"
+read_only = true
+copies = 2
+trash_s = 3
+trash_removed = true
+watch = "never"
+[roots.b]
+path = "/c"
+outside = "none"
 """
 PLAIN = 'roots.a = { path = "/a" }\n'
 

@@ -1,0 +1,45 @@
+"""The kinds of events, and what each says; docs/control-protocol.md has what goes with them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+KINDS: Final = {
+    "created": "a new object",
+    "linked": "a further name of a file",
+    "adopted": "found on a root's disk",
+    "finalized": "the last writer has closed and the bytes are durable",
+    "hashed": "the hash of a content that was known before",
+    "attributes": "mode, owner or times",
+    "changed": "content, by somebody else on the disk",
+    "interrupted": "a content that is not what its writer wrote",
+    "damaged": "read again, and not what it should be",
+    "mended": "reads well again, or was repaired",
+    "arrived": "one file's bytes are on another root",
+    "moved": "all of a move's are",
+    "move-queued": "a move has begun",
+    "move-running": "it is worked on",
+    "move-waiting": "it waits for something",
+    "move-paused": "somebody has stopped it",
+    "move-cancelled": "somebody has taken it back",
+    "move-superseded": "a later rename has taken its place",
+    "replicated": "a verified copy is on another root",
+    "replica-held": "one cannot be made now",
+    "replica-bad": "one is gone, or not what was verified",
+    "dropped": "a copy is given up",
+    "root-offline": "a disk is away",
+    "root-online": "it is back",
+    "root-doubted": "too much is missing on it to be believed",
+    "root-believed": "looked through again, it is all there",
+    "root-accepted": "somebody has said that what is missing is gone",
+    "drain-started": "a root is to be empty",
+    "drain-done": "it is",
+    "drain-released": "its disk is let go of",
+    "drain-stopped": "it is an ordinary root again",
+    "removed": "a name, or the object with its last",
+    "replaced": "by a rename onto its name",
+    "vanished": "from the disk, by somebody else",
+    "renamed": "a name is another one, or elsewhere",
+    "consumer-lost": "events went that a consumer had not acknowledged",
+    "epoch": "what was seen before a crash may not have survived it",
+}
