@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple, NewType, Self
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, NewType, Self, get_args
 
 from msgspec import Struct
 
@@ -326,6 +326,17 @@ class Operation(StrEnum):
     UPDATE = "update"
     REMOVE = "remove"
     MOVE = "move"
+
+
+# What an event says more exactly than its operation does; an old log may have others.
+Kind = Literal[
+    "adopted", "arrived", "attributes", "changed", "consumer-lost", "created", "damaged", "drain-done",
+    "drain-released", "drain-started", "drain-stopped", "dropped", "epoch", "finalized", "hashed", "interrupted",
+    "linked", "mended", "move-cancelled", "move-paused", "move-queued", "move-running", "move-superseded",
+    "move-waiting", "moved", "removed", "renamed", "replaced", "replica-bad", "replica-held", "replicated",
+    "root-accepted", "root-believed", "root-doubted", "root-offline", "root-online", "vanished",
+]  # fmt: skip
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class Event(Struct, array_like=True):

@@ -35,7 +35,8 @@ def events(
         str | None, typer.Argument(metavar="[PATH|ID]", help="Only what happens there or below.", show_default=False)
     ] = None,
     since: Annotated[
-        int | None, typer.Option(metavar="SEQ", min=0, help="Only what came after this one.  [default: all in the log]")
+        str | None,
+        typer.Option(metavar="SEQ|now", help="Only what came after this one, or comes.  [default: all in the log]"),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what happens from now on.")] = False,
     snapshot: Annotated[
@@ -59,7 +60,9 @@ def events(
     socket: Socket = None,
     json: Json = False,
 ) -> None:
-    """Print the event log, one event a line; or what there is, one name a line.
+    """Print the event log from its beginning on, one event a line; or what there is, one name a line.
+
+    With --follow --since now only what happens from now on, as `tail -f` does.
 
     With --consumer an event is acknowledged once it is printed, and the log keeps those that are not, so that nothing
     is missed however long nobody asked. Exit status 1 when events after --since are no longer in the log.
@@ -68,17 +71,17 @@ def events(
         raise UsageError("--snapshot goes with neither --since nor --consumer")
     client, place = find(what, socket) if what is not None else (connect(socket), {})
     with client, ExitStack() as stack:
-        _refuse_unknown(kind or [], client.call("events.kinds") if kind else {})
         path = client.call("files.get", place)["path"] if "id" in place else place.get("path")
         wanted = Wanted(paths=None if path is None else [path], roots=root or None, kinds=kind or None)
+        begin = _begin(client, since) if since is not None else None
         acknowledging = None
         if consumer is not None:
-            acknowledging = Acknowledging(stack.enter_context(Client(client.path)), client, consumer, since)
-            since = acknowledging.since
+            acknowledging = Acknowledging(stack.enter_context(Client(client.path)), client, consumer, begin)
+            begin = acknowledging.since
         if snapshot:
             found = _present(client, wanted, follow=follow)
         else:
-            found = _followed(client, since, wanted) if follow else _logged(client, since, wanted)
+            found = _followed(client, begin, wanted) if follow else _logged(client, begin, wanted)
         for event in found:
             if json:
                 print_json_line(event, flush=follow or consumer is not None)
@@ -88,11 +91,13 @@ def events(
                 acknowledging.printed(event)
 
 
-def _refuse_unknown(wanted: list[str], known: dict[str, str]) -> None:
-    """Raises: UsageError: there is no such kind of events, and would never be one."""
-    for each in wanted:
-        if each not in known:
-            raise UsageError(f"there are no events of the kind {each!r}; there are: {', '.join(known)}")
+def _begin(client: Client, since: str) -> int:
+    if since == "now":
+        last: int = client.call("events.list", {"limit": 0})["last_seq"]
+        return last
+    if not (since.isascii() and since.isdecimal()):
+        raise UsageError(f"--since takes the number of an event, or now, not {since!r}")
+    return int(since)
 
 
 def _followed(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:

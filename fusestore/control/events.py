@@ -27,8 +27,8 @@ from fusestore.control.files import one_of
 from fusestore.control.filters import Filter
 from fusestore.control.methods import Arguments, Call, Method, names
 from fusestore.control.protocol import encode_progress_of_move, encode_stopped
-from fusestore.core.kinds import KINDS
 from fusestore.errors import ControlError, FusestoreError
+from fusestore.model import KINDS
 
 if TYPE_CHECKING:
     from fusestore.control.lines import Lines
@@ -203,13 +203,16 @@ def chosen(call: Call, wanted: Wanted) -> Filter:
     """The filter that a request asks for.
 
     Raises:
-        ControlError: a path stands for no name, or there is no such root.
+        ControlError: a path stands for no name, or there is no such root or kind.
     """
     if wanted.roots:
         known = [root["name"] for root in call.queries.status()["roots"]]
         for root in wanted.roots:
             if root not in known:
                 raise ControlError("not_found", f"there is no root {root!r}", names(known), errno=errno.ENOENT)
+    for kind in wanted.kinds or ():
+        if kind not in KINDS:
+            raise ControlError("bad_data", f"data: no event has the kind {kind!r}", names(KINDS), errno=errno.EINVAL)
     return Filter(
         paths=tuple(one_of(path, None) or "" for path in wanted.paths) if wanted.paths is not None else None,
         roots=frozenset(wanted.roots) if wanted.roots is not None else None,
@@ -277,13 +280,7 @@ async def fence(call: Call, _: Arguments) -> dict[str, int]:
     return {"seq": seq, "epoch": epoch}
 
 
-def kinds(_: Call, __: Arguments) -> dict[str, str]:
-    """What kinds of events there are, and what each says."""
-    return dict(KINDS)
-
-
 METHODS: Final = {
-    "kinds": Method(kinds),
     "list": Method(list_events, Since),
     "listen": Method(listen, Cursor),
     "unlisten": Method(unlisten),

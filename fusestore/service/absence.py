@@ -26,7 +26,7 @@ from fusestore.service.looking import fill, is_on_its_way
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
-    from fusestore.model import InodeNo, Owner
+    from fusestore.model import InodeNo, Kind, Owner
     from fusestore.service.openfiles import OpenFile
     from fusestore.service.store import Store
 
@@ -121,7 +121,7 @@ def tell(store: Store, root: Driver, reason: str) -> None:
     """Record that a root went, and why, or with an empty reason that it came."""
     batch = store.batch()
     top = store.inode(MOUNT_ROOT)
-    kind = "root-offline" if reason else "root-online"
+    kind: Kind = "root-offline" if reason else "root-online"
     store.event(batch, top, Operation.UPDATE, kind, path=b"", root=root.name, cause=Cause.OUTSIDE, detail=reason)
     try:
         store.index.apply(batch)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fusestore.core.ports import Driver
-    from fusestore.model import InodeNo
+    from fusestore.model import InodeNo, Kind
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -156,7 +156,7 @@ def _doubt(store: Store, root: Driver, reason: str) -> None:
     store.on_retry(None)
 
 
-def record(store: Store, root: Driver, kind: str, reason: str) -> None:
+def record(store: Store, root: Driver, kind: Kind, reason: str) -> None:
     """Record that a root is doubted, and why, or with an empty reason that it no longer is."""
     known = next(each for each in store.index.roots() if each.number == root.number)
     batch = store.batch()

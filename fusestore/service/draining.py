@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
-    from fusestore.model import Inode, Owner, RootNo
+    from fusestore.model import Inode, Kind, Owner, RootNo
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -154,7 +154,9 @@ def _put(store: Store, batch: Batch, root: RootNo, record: Drain | None) -> None
     batch.then(follow)
 
 
-def _tell(store: Store, batch: Batch, root: Driver, kind: str, *, owner: Owner | None = None, detail: str = "") -> None:
+def _tell(
+    store: Store, batch: Batch, root: Driver, kind: Kind, *, owner: Owner | None = None, detail: str = ""
+) -> None:
     top = store.inode(next(top for top, number in store.tops.items() if number == root.number))
     path, cause = store.path(top.number), Cause.USER if owner is not None else Cause.MOVE
     store.event(batch, top, Operation.UPDATE, kind, path=path, root=root.name, cause=cause, owner=owner, detail=detail)

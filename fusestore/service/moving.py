@@ -17,11 +17,11 @@ from fusestore.model import Cause, Move, MoveState, Operation
 from fusestore.service import room, walking
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
-    from fusestore.model import Inode, InodeNo, Owner, Spot
+    from fusestore.model import Inode, InodeNo, Kind, Owner, Spot
     from fusestore.service.store import Store
 
 LOOK_NS: Final = 3_000_000
@@ -192,7 +192,7 @@ def _queue(store: Store, batch: Batch, move: Move, inode: Inode, target: Driver,
     batch.move(move)
     size = room.needs(store, inode, target) if inode.is_regular and needs_room else 0
     batch.then(partial(store.reserved[target.number].promise, move.number, size))
-    announce(store, batch, move, inode, f"move-{move.state}", path=move.path)
+    announce(store, batch, move, inode, TOLD[move.state], path=move.path)
 
 
 def promise_again(store: Store) -> None:
@@ -280,6 +280,17 @@ def finish(store: Store, batch: Batch, move: Move, inode: Inode, path: bytes) ->
     announce(store, batch, move, inode, "moved", path=path)
 
 
+TOLD: Final[Mapping[MoveState, Kind]] = {
+    MoveState.QUEUED: "move-queued",
+    MoveState.RUNNING: "move-running",
+    MoveState.WAITING: "move-waiting",
+    MoveState.PAUSED: "move-paused",
+    MoveState.DONE: "moved",
+    MoveState.CANCELLED: "move-cancelled",
+    MoveState.SUPERSEDED: "move-superseded",
+}
+
+
 def change(store: Store, move: Move, event: MoveEvent, reason: str = "", *, owner: Owner | None = None) -> None:
     """Advance the state of a move and say so, in a batch of its own."""
     batch = store.batch()
@@ -310,7 +321,7 @@ def step(
     inode = store.index.inode(move.inode)
     if inode is None:
         return
-    announce(store, batch, move, inode, f"move-{after.state}", path=path, detail=reason, owner=owner)
+    announce(store, batch, move, inode, TOLD[after.state], path=path, detail=reason, owner=owner)
     if owner is not None or after.held_up != move.held_up:
         outcome = reason if after.state is MoveState.WAITING else event.value
         store.journal(batch, inode, "move", outcome, new_root=move.target, owner=owner, move=move.number)
@@ -339,7 +350,7 @@ def announce(
     batch: Batch,
     move: Move,
     inode: Inode,
-    kind: str,
+    kind: Kind,
     *,
     path: bytes | None = None,
     detail: str = "",

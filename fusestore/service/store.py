@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import trio
 
-from fusestore.core.kinds import KINDS
 from fusestore.core.placement import Placement
 from fusestore.errors import Gone, NotFound, RootOffline, RootReadOnly
 from fusestore.index.batch import Batch
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from fusestore.core.intents import Discard
     from fusestore.core.ports import Driver
     from fusestore.index.store import Index
-    from fusestore.model import Move
+    from fusestore.model import Kind, Move
     from fusestore.roots.aside import Aside
     from fusestore.service.audience import Watch
     from fusestore.service.doubting import Losses
@@ -244,7 +243,7 @@ class Store:
         batch: Batch,
         inode: Inode,
         operation: Operation,
-        kind: str,
+        kind: Kind,
         *,
         path: bytes | None,
         root: str = "",
@@ -255,12 +254,7 @@ class Store:
         move: int = 0,
         detail: str = "",
     ) -> None:
-        """Add the event of a change to its batch.
-
-        Args:
-            kind: one of `core.kinds`.
-        """
-        assert kind in KINDS, kind
+        """Add the event of a change to its batch."""
         batch.event(
             Event(
                 operation=operation,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from fusestore.index.batch import Batch
-    from fusestore.model import Inode, InodeNo
+    from fusestore.model import Inode, InodeNo, Kind
     from fusestore.service.places import At
     from fusestore.service.store import Store
 
@@ -94,7 +94,7 @@ def record(store: Store, batch: Batch, finding: Finding) -> None:
         detail = f"expected {expected}, found {found}"
         log.warning("a file does not match its hash", inode=inode.number, root=driver.name, detail=detail)
     path = store.path(inode.number)
-    kind = "mended" if outcome is Outcome.SOUND else "damaged"
+    kind: Kind = "mended" if outcome is Outcome.SOUND else "damaged"
     store.event(batch, inode, Operation.UPDATE, kind, path=path, root=driver.name, cause=Cause.OUTSIDE, detail=detail)
     store.journal(batch, inode, "verify", detail or "sound again", new=path or b"", new_root=driver.name)
 

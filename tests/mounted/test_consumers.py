@@ -79,9 +79,3 @@ def test_others_wait_for_a_consumer_and_are_told_when_it_does_not_come(own: Moun
     assert "nobody" in own.cli("wait", "--all", "--acked-by", "nobody", "--socket", own.socket, code=1).err
     own.cli("consumers", "--forget", "backup", "--socket", own.socket)
     assert "there are no consumers" in own.cli("consumers", "--socket", own.socket).out
-
-
-def test_a_kind_that_there_is_not_is_an_error_that_names_those_there_are(own: Mounted) -> None:
-    told = own.cli("events", "--kind", "finalised", "--socket", own.socket, code=2).err
-    assert "no events of the kind 'finalised'" in told
-    assert "finalized" in told

@@ -133,6 +133,9 @@ async def test_events_prints_the_log_a_line_each_across_pages(commands: Commands
     assert await commands.run("events", "--kind", "renamed") == ""
     assert await commands.run("events", "--root", "main") == ""
     assert "there is no root 'nowhere'; there are: main" in await commands.run("events", "--root", "nowhere", code=1)
+    assert "no event has the kind 'rename'; there are:" in await commands.run("events", "--kind", "rename", code=1)
+    assert await commands.run("events", "--since", "now") == ""
+    assert "or now, not '-1'" in await commands.run("events", "--since=-1", code=2)
     commands.queries.cut(2000)
     assert "are missing" in await commands.run("events", "--since", "10", code=1)
     assert len((await commands.run("events")).splitlines()) == 501
