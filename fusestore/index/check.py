@@ -304,6 +304,21 @@ def _verified(index: Index) -> Iterator[str]:
             yield f"inode {number} is {'sound' if is_sound else 'not sound'} and found among the others"
 
 
+def _consumers(index: Index) -> Iterator[str]:
+    for key, raw in index.scan(schema.META, schema.CONSUMER_ROW):
+        try:
+            consumer = schema.CONSUMER.unpack(raw)
+            event = next(iter(index.events(max(0, consumer.seq - 1), 1)), None)
+        except IndexFault as fault:
+            yield f"{key.decode()}: {fault}"
+            continue
+        acked = f"{key.decode()} has acknowledged event {consumer.seq} of epoch {consumer.epoch}"
+        if consumer.seq > index.last_seq or consumer.epoch > index.epoch:
+            yield f"{acked}, but {index.last_seq} of epoch {index.epoch} was the last"
+        elif event is not None and event.seq == consumer.seq and event.epoch != consumer.epoch:
+            yield f"{acked}, which has epoch {event.epoch}"
+
+
 def _unreadable(index: Index) -> Iterator[str]:
     for table, record in RECORDS.items():
         for key, value in index.scan(table):
@@ -318,6 +333,7 @@ def _unreadable(index: Index) -> Iterator[str]:
 INVARIANTS: Final[tuple[Callable[[Index], Iterator[str]], ...]] = (
     _ids, _names, _dentries_lead_somewhere, _nothing_is_lost, _tree, _placements, _skeletons, _orphans, _identities,
     _hashes, _seqs, _limits, _second_ways, _unreadable, _replicas, _trash, _verified,
+    _consumers,
 )  # fmt: skip
 
 # Which inode a row belongs to, as its key in `inodes`.

@@ -68,6 +68,7 @@ I15  Only regular files have replicas, never on the root of their place; a curre
      others, and no current one, are in `due`.
 I16  A `trash` row is found under its own root, time and inode, no two name the same file, and none is an inode's.
 I17  Only regular files have `verified` rows, and a `damaged_key` row exactly if the other says that they are not sound.
+I18  No consumer has acknowledged more than was given out, nor an event under another epoch than it has.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ def cut_log(store: Store) -> bool:
     acked = min((each.seq for each in consumers.values()), default=None)
     older_ns = time.time_ns() - int(wanted.keep_days * DAY_NS) if wanted.keep_days else 0
     batch = store.batch()
-    last = index.forget_events(batch, wanted.keep, older_ns=older_ns, until=acked)
+    # The last one acknowledged stays, too: behind it seqs may jump, and without it nobody knows that none is missing.
+    until = acked - 1 if acked is not None else None
+    last = index.forget_events(batch, wanted.keep, older_ns=older_ns, until=until)
     if not last and acked is not None:
         last = index.forget_events(batch, max(wanted.keep, wanted.keep_unacked))
         _tell_losers(store, batch, consumers, last)

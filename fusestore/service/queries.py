@@ -151,7 +151,8 @@ class Queries:
         Raises:
             InvalidRequest: it is no name.
         """
-        return consumers.register(self._store, name, seq, self.epoch)
+        known = self._store.index.events(max(0, seq - 1), 1)  # that event, or the next when it is cut off
+        return consumers.register(self._store, name, seq, known[0].epoch if known else self.epoch)
 
     def acknowledge(self, name: str, seq: int, epoch: int) -> dict[str, Any]:
         """A consumer has handled all events up to this one.

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
+from fusestore.control.events import why_lost
 from fusestore.errors import InvalidRequest, NoConsumer
+from fusestore.index.check import check
 from fusestore.service import consumers
+from fusestore.service.queries import Queries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.opened import Opened
 
 pytestmark = pytest.mark.timeout(60)
@@ -42,9 +47,9 @@ def test_the_log_keeps_what_a_consumer_has_not_acknowledged(opened: Opened) -> N
     index = opened.store.index
     assert consumers.register(opened.store, "slow", 10, index.epoch)
     limits(opened, keep=5)
-    assert cut(opened) == range(11, index.last_seq + 1)
+    assert cut(opened) == range(10, index.last_seq + 1)
     consumers.acknowledge(opened.store, "slow", 15, index.epoch)
-    assert cut(opened)[0] == 16
+    assert cut(opened)[0] == 15
     consumers.acknowledge(opened.store, "slow", 12, index.epoch)  # an acknowledgement is not taken back
     assert index.consumer("slow") == consumers.get(opened.store, "slow")
     assert consumers.get(opened.store, "slow").seq == 15
@@ -86,9 +91,9 @@ def test_events_go_when_they_are_old_however_few_there_are_but_not_before_they_a
     assert cut(opened)[0] == 1
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + A_YEAR_NS)
-    assert cut(opened) == range(5, last + 1)
+    assert cut(opened) == range(4, last + 1)
     consumers.acknowledge(opened.store, "slow", last, index.epoch)
-    assert len(cut(opened)) == 0
+    assert cut(opened) == range(last, last + 1)  # the last one acknowledged stays
 
 
 def test_what_a_consumer_has_acknowledged_survives_a_crash(opened: Opened) -> None:
@@ -103,6 +108,49 @@ def test_what_a_consumer_has_acknowledged_survives_a_crash(opened: Opened) -> No
     assert {name: each.seq for name, each in opened.store.index.consumers().items()} == {"backup": 7}
     assert not consumers.register(opened.store, "backup", 0, epoch)
     assert consumers.get(opened.store, "backup").seq == 7
+
+
+def raise_epoch(opened: Opened) -> None:
+    index = opened.store.index
+    beyond = index.last_seq + 100
+    index.go_on_from(replace(index.numbers, epoch=index.epoch + 1, last_seq=beyond, seq_limit=beyond + 1000), "as told")
+
+
+def queries(opened: Opened, tmp_path: Path) -> Queries:
+    async def settled() -> None:
+        pass
+
+    scrubber: Any = None
+    return Queries(opened.store, tmp_path, {}, settled, scrubber, lambda: None)
+
+
+def test_who_has_acknowledged_all_of_an_epoch_has_lost_nothing_when_that_is_cut_off(
+    opened: Opened, tmp_path: Path
+) -> None:
+    happen(opened, 5)
+    index = opened.store.index
+    consumers.register(opened.store, "backup", index.last_seq, index.epoch)
+    raise_epoch(opened)
+    happen(opened, 5)
+    limits(opened, keep=1)
+    cut(opened)
+    known = consumers.get(opened.store, "backup")
+    assert why_lost(queries(opened, tmp_path), known.seq, known.epoch) == ""
+    assert [event.kind for event in index.events(known.seq, 1)] == ["epoch"]
+
+
+def test_who_begins_in_an_earlier_epoch_acknowledges_events_of_that(opened: Opened, tmp_path: Path) -> None:
+    happen(opened, 5)
+    index = opened.store.index
+    epoch, last = index.epoch, index.last_seq
+    raise_epoch(opened)
+    asked = queries(opened, tmp_path)
+    for name, seq in (("first", 0), ("middle", 3), ("last", last)):
+        assert asked.register_consumer(name, seq)
+        assert consumers.get(opened.store, name).epoch == epoch
+        assert why_lost(asked, seq, epoch) == ""
+    assert asked.acknowledge("middle", 4, epoch)["seq"] == 4
+    assert list(check(index)) == []
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 65, "ü", "a/b", "a\n"])

@@ -18,6 +18,7 @@ from fusestore.model import (
     FIRST_INODE,
     RESOURCES,
     Backing,
+    Consumer,
     InodeNo,
     Move,
     MoveNo,
@@ -195,6 +196,10 @@ BROKEN: list[tuple[str, Callable[[Batch], None]]] = [
     ("I17", row(schema.VERIFIED, u64(DIR_NO), verified())),
     ("I17", row(schema.VERIFIED, u64(FILE_NO), verified(Outcome.DAMAGED))),
     ("I17", row(schema.VERIFIED, schema.damaged_key(FILE_NO), b"")),
+    ("I18", row(schema.META, schema.consumer_row("a"), schema.CONSUMER.pack(Consumer(99, 1, 0)))),
+    ("I18", row(schema.META, schema.consumer_row("a"), schema.CONSUMER.pack(Consumer(1, 2, 0)))),
+    ("I18", row(schema.META, schema.consumer_row("a"), schema.CONSUMER.pack(Consumer(1, 0, 0)))),
+    ("I18", row(schema.META, schema.consumer_row("a"), b"\x01\xc1")),
 ]  # fmt: skip
 
 
