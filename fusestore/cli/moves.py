@@ -143,6 +143,8 @@ def wait(
         asked = [named(each, socket) for each in what] if what else [(connect(socket), {})]
         for client, _ in asked:
             clients.enter_context(client)
+            if acked_by is not None:  # a name that there is not is told before the wait, not behind it
+                client.call("events.acknowledged", {"consumer": acked_by, "seq": 0})
         report = clients.enter_context(progress("moving"))
         for client, data in asked:
             left = max(0.0, until - time.monotonic()) if until is not None else None

@@ -141,6 +141,11 @@ async def test_events_prints_the_log_a_line_each_across_pages(commands: Commands
     assert len((await commands.run("events")).splitlines()) == 501
 
 
+async def test_a_consumer_that_there_is_not_is_told_before_anything_is_waited_for(commands: Commands) -> None:
+    said = await commands.run("wait", "--all", "--acked-by", "nobody", "--timeout", "5", code=1)
+    assert "nobody" in said
+
+
 async def test_events_follow_prints_each_as_it_happens_and_ends_with_the_daemon(commands: Commands) -> None:
     commands.queries.happen(3)
     script = "import sys; from fusestore.cli.main import main; sys.exit(main())"
