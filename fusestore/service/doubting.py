@@ -43,6 +43,7 @@ class Losses:
         lost: objects that were taken for removed.
         left: how many lay on the disk at least, when that was last counted.
         looked: when all of its top was last looked at.
+        counted: what is among the lost; while a listing takes them for removed one by one, others may miss some, too.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,7 @@ class Losses:
         self.lost = 0
         self.left = 0
         self.looked = self.began - LOOK_S
+        self.counted: set[InodeNo] = set()
 
 
 def check(store: Store, root: Driver, missing: Sequence[InodeNo]) -> None:
@@ -58,14 +60,17 @@ def check(store: Store, root: Driver, missing: Sequence[InodeNo]) -> None:
     Raises:
         RootOffline: with it most of the root is gone; it is doubted now, and nothing may be concluded.
     """
+    window = _window(store, root)
+    missing = [number for number in missing if number not in window.counted]
     if not missing:
         return
     doubts = suspicion(store, root, missing)
     if doubts:
         _doubt(store, root, doubts)
         raise RootOffline(root.name)
-    window, gone = _window(store, root), _count(store, missing, MANY)
+    gone = _count(store, missing, MANY)
     window.lost, window.left = window.lost + gone, window.left - gone
+    window.counted.update(missing)
 
 
 def check_name(store: Store, root: Driver, directory: InodeNo, number: InodeNo) -> None:
@@ -88,8 +93,9 @@ def suspicion(store: Store, root: Driver, missing: Sequence[InodeNo]) -> str:
     """What is suspicious about these being missing; "" when nothing is, or an operator has said that it is right."""
     if root.number in store.accepting:
         return ""
-    missing = [number for number in missing if not _may_be_the_cuts(store, number)]
-    window, gone = _window(store, root), _count(store, missing, MANY)
+    window = _window(store, root)
+    missing = [each for each in missing if each not in window.counted and not _may_be_the_cuts(store, each)]
+    gone = _count(store, missing, MANY)
     lost = window.lost + gone
     if not missing or lost <= window.left:
         return ""

@@ -121,7 +121,11 @@ async def _vanish_all(store: Store, directory: InodeNo, found: set[bytes], unsee
     Returns:
         False if the root is doubted, because it would be most of it; nothing was changed then.
     """
-    missing = await _missing(store, directory, found, unseen)
+    missing = [
+        (spot, number)
+        for spot, number in await _missing(store, directory, found, unseen)
+        if store.index.dentry(directory, spot.name) == number  # nobody else has missed it meanwhile
+    ]
     root = store.roots[missing[0][0].root] if missing else None
     try:
         if root is not None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fusestore.errors import InvalidRequest, NotFound, RootOffline
-from fusestore.service import absence, doubting, surveying
-from tests.support.byhand import finish
+from fusestore.service import absence, doubting, refreshing, surveying
+from tests.support.byhand import Job, finish
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +176,29 @@ def test_files_that_are_looked_for_one_by_one_are_added_up(full: Opened) -> None
     assert gone <= 20
     finish(surveying.accept(full.store, "hot", report))
     assert full.names(f"{HOT}/3") == []
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_what_a_listing_and_others_miss_at_the_same_time_counts_once(
+    full: Opened, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr(refreshing, "CHUNK", 10)
+    full.mkdir(f"{HOT}/x")
+    for number in range(30):
+        full.write(f"{HOT}/x/{number}", b"x")
+    full.settle()
+    full.names(f"{HOT}/x")
+    directory = full.find(f"{HOT}/x")
+    for each in (full.disks["hot"] / "x").iterdir():
+        each.unlink()
+    listing = Job(refreshing.refresh(full.store, directory))
+    for _ in range(steps):
+        listing.step()
+    for number in range(30):
+        assert not full.exists(f"{HOT}/x/{number}")
+    listing.finish()
+    assert not is_doubted(full)
+    assert full.names(f"{HOT}/x") == []
 
 
 def test_what_was_only_put_into_a_new_directory_is_not_missing(full: Opened) -> None:
