@@ -166,6 +166,11 @@ class Consumer(Struct, array_like=True, frozen=True):
     acked_ns: int  # when that was
     lost_seq: int = 0  # the last event that went although it had not acknowledged it; 0: none has
 
+    @property
+    def has_lost(self) -> bool:
+        """Whether events went that it has not acknowledged yet."""
+        return self.lost_seq > self.seq
+
 
 class Drain(Struct, array_like=True, frozen=True):
     """A resource root that is being emptied, or is empty."""

@@ -69,10 +69,7 @@ class Acknowledging:
         self._printing = printing
         self._name = name
         self._printed = 0
-        known = {each["consumer"]: each["seq"] for each in self._client.call("events.consumers")}
-        if name not in known:  # who may only read goes on as one that there is
-            known[name] = self._client.call("events.register", {"consumer": name, "since": since})["seq"]
-        self.since: int = known[name]
+        self.since: int = client.call("events.register", {"consumer": name, "since": since})["seq"]
 
     def printed(self, event: dict[str, Any]) -> None:
         """An event is with whoever reads what is printed."""

@@ -77,7 +77,7 @@ def _must_reach(call: Call, seq: int, epoch: int | None) -> None:
 METHODS: Final = {
     "consumers": Method(list_consumers),
     "register": Method(register, Registered, Role.OPERATOR),
-    "ack": Method(acknowledge, Acknowledged),
+    "ack": Method(acknowledge, Acknowledged, Role.OPERATOR),
     "forget": Method(forget, Named, Role.OPERATOR),
     "acknowledged": Method(acknowledged, Awaited),
 }

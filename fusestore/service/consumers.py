@@ -85,8 +85,8 @@ def _put(store: Store, name: str, consumer: Consumer | None) -> None:
 def cut_log(store: Store) -> bool:
     """Let go of some of the oldest events that need not be kept; False if there were none."""
     index, wanted = store.index, store.config.events
-    consumers = index.consumers()
-    acked = min((each.seq for each in consumers.values()), default=None)
+    holding = {name: each for name, each in index.consumers().items() if not each.has_lost}
+    acked = min((each.seq for each in holding.values()), default=None)
     older_ns = time.time_ns() - int(wanted.keep_days * DAY_NS) if wanted.keep_days else 0
     batch = store.batch()
     # The last one acknowledged stays, too: behind it seqs may jump, and without it nobody knows that none is missing.
@@ -94,20 +94,18 @@ def cut_log(store: Store) -> bool:
     last = index.forget_events(batch, wanted.keep, older_ns=older_ns, until=until)
     if not last and acked is not None:
         last = index.forget_events(batch, max(wanted.keep, wanted.keep_unacked))
-        _tell_losers(store, batch, consumers, last)
+        _tell_losers(store, batch, holding, last)
     if last:
         index.apply(batch)
     return last > 0
 
 
-def _tell_losers(store: Store, batch: Batch, consumers: dict[str, Consumer], last: int) -> None:
-    """Add to a batch which consumers have not acknowledged events up to `last`, which go; each is told of once."""
-    for name, consumer in consumers.items():
-        if consumer.seq >= last:
-            continue
-        if consumer.lost_seq <= consumer.seq:
+def _tell_losers(store: Store, batch: Batch, holding: dict[str, Consumer], last: int) -> None:
+    """Add to a batch which consumers lose events, as those up to `last` go; nothing is kept for them any more."""
+    for name, consumer in holding.items():
+        if consumer.seq < last:
             top = store.inode(MOUNT_ROOT)
             detail = f"{name} had not acknowledged the events after {consumer.seq}, and the log is full"
             store.event(batch, top, Operation.UPDATE, LOST, path=b"", cause=Cause.EXPIRE, detail=detail)
             log.warning("events go that a consumer has not acknowledged", consumer=name, after=consumer.seq)
-        batch.meta(schema.consumer_row(name), schema.CONSUMER.pack(replace(consumer, lost_seq=last)))
+            batch.meta(schema.consumer_row(name), schema.CONSUMER.pack(replace(consumer, lost_seq=last)))

@@ -162,7 +162,7 @@ def consumer(name: str, consumer: Consumer, index: Index) -> dict[str, Any]:
         "epoch": consumer.epoch,
         "acked_ns": consumer.acked_ns,
         "lag": max(0, index.last_seq - consumer.seq),
-        "lost": consumer.lost_seq > consumer.seq,
+        "lost": consumer.has_lost,
     }
 
 
