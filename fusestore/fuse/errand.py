@@ -2,8 +2,10 @@
 
 Run as a script, with one line of JSON and then a body on standard input; says on standard output what came of it. The
 kernel checks the rights, and knows the names that come and go as it knows those of any program (decision 0007). Not in
-the daemon: one that waits in its own mount for itself could not be killed. Nothing of the package is imported here, so
-that it starts quickly; `errands` is its other end.
+the daemon: one that waits in its own mount for itself could not be killed. `errands` is its other end.
+
+Starting is most of the cost, so little is imported; and that before it becomes another user, who may not be allowed to
+read Python's own files.
 
 Whatever fails takes back what it has begun. A name is either given up whole or not touched.
 """
@@ -11,13 +13,15 @@ Whatever fails takes back what it has begun. A name is either given up whole or 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import json
 import os
-import secrets
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
 UMASK = 0o022
 RENAME_NOREPLACE = 1
@@ -25,12 +29,14 @@ AT_FDCWD = -100
 ID = "user.fusestore.id"
 SHORT_DIGITS = 8  # of an id, from its end: those at its beginning are the time
 NAME_MAX = 255
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def rename(old: str, new: str) -> None:
     """Rename to a name that is free."""
-    if _libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), RENAME_NOREPLACE):
+    import ctypes  # noqa: PLC0415  (it takes its time, and only this, done as ourselves, needs it)
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(AT_FDCWD, os.fsencode(old), AT_FDCWD, os.fsencode(new), RENAME_NOREPLACE):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), new)
 
@@ -51,7 +57,7 @@ def register(directory: str, name: str, mode: int, attributes: dict[str, str], b
         path = os.path.join(directory, name)
         fd = _create(path, mode)
     except FileExistsError:
-        path = os.path.join(directory, f".{secrets.token_hex(8)}")
+        path = _unused(directory)
         fd = _create(path, mode)
     with _taken_back(fd, path):
         _write(fd, body)
@@ -61,15 +67,18 @@ def register(directory: str, name: str, mode: int, attributes: dict[str, str], b
         id = os.fsdecode(os.getxattr(fd, ID))
         os.fsync(fd)
         if os.path.basename(path) != name:
-            shown = os.path.join(directory, _with_id(name, id))
-            rename(path, shown)
+            digits = id.replace("-", "")
+            shown = os.path.join(directory, _with_id(name, digits[-SHORT_DIGITS:]))
+            if os.path.lexists(shown):
+                shown = os.path.join(directory, _with_id(name, digits))
+            os.rename(path, shown)
             path = shown
             os.fsync(fd)  # also the name
     return {"id": id, "name": os.path.basename(path)}
 
 
 @contextlib.contextmanager
-def _where_supported() -> Any:
+def _where_supported() -> Iterator[None]:
     """A disk may have no place for attributes; the content is what counts."""
     try:
         yield
@@ -78,10 +87,17 @@ def _where_supported() -> Any:
             raise
 
 
-def _with_id(name: str, id: str) -> str:
-    stem, dot, suffix = name.partition(".") if not name.startswith(".") else (name, "", "")
-    tail = os.fsencode(f"-{id.replace('-', '')[-SHORT_DIGITS:]}{dot}{suffix}")[-NAME_MAX:]
-    return os.fsdecode(os.fsencode(stem)[: NAME_MAX - len(tail)] + tail)
+def _with_id(name: str, digits: str) -> str:
+    """A name with these digits before its suffixes, cut where it would be too long."""
+    stem, dot, suffix = (os.fsencode(part) for part in name.partition("."))
+    if not stem:
+        stem, dot, suffix = os.fsencode(name), b"", b""
+    ending = b"-" + digits.encode() + (dot + suffix)[: NAME_MAX // 2]
+    return os.fsdecode(stem[: NAME_MAX - len(ending)] + ending)
+
+
+def _unused(directory: str) -> str:
+    return os.path.join(directory, f".{os.urandom(8).hex()}")
 
 
 def write(path: str, body: bytes) -> str:
@@ -89,7 +105,7 @@ def write(path: str, body: bytes) -> str:
     before = os.lstat(path)
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-    beside = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+    beside = _unused(os.path.dirname(path))
     fd = _create(beside, 0o600)
     with _taken_back(fd, beside):
         _write(fd, body)
@@ -111,7 +127,7 @@ def _create(path: str, mode: int) -> int:
 
 
 @contextlib.contextmanager
-def _taken_back(fd: int, path: str) -> Any:
+def _taken_back(fd: int, path: str) -> Iterator[None]:
     """Close a new file in the end, and remove it if something fails."""
     try:
         yield
@@ -129,7 +145,7 @@ def _write(fd: int, body: bytes) -> None:
         left = left[os.write(fd, left) :]
 
 
-DEEDS: dict[str, Any] = {"rename": rename, "unlink": unlink, "register": register, "write": write}
+DEEDS: dict[str, Callable[..., Any]] = {"rename": rename, "unlink": unlink, "register": register, "write": write}
 
 
 def main() -> None:

@@ -228,7 +228,7 @@ class Queries:
         number = MOUNT_ROOT
         for name in os.fsencode(what).split(b"/"):
             if name not in (b"", b"."):
-                if not may(asker, looking.getattr(self._store, number).inode, SEARCH):
+                if asker is not None and not may(asker, looking.getattr(self._store, number).inode, SEARCH):
                     raise Forbidden(os.fsencode(what))
                 try:
                     number = looking.lookup(self._store, number, name).inode.number
@@ -283,17 +283,20 @@ class Queries:
     async def unlink(self, what: str, asker: Asker) -> bool:
         """Remove a name, or by id all names of a file; whether there was one."""
         try:
-            number = self.find(what, asker)
+            paths = self._paths(what, self.find(what, asker))
         except NotFound:
             return False
-        return await acting.unlink(self._store, self._paths(what, number), asker)
+        return await acting.unlink(self._store, paths, asker)
 
     def _paths(self, what: str, number: InodeNo) -> list[bytes]:
         """The path that was named, or all that lead to what an id has named."""
         if self._by_id(what) is None:
             return [os.fsencode(what)]
         paths = [self._store.join(*name) for name in self._store.index.parents(number)]
-        return [path for path in paths if path is not None]
+        found = [path for path in paths if path is not None]
+        if not found:
+            raise NotFound(what)  # somebody took it away on its disk, and its id is kept for a while
+        return found
 
     def holding(self, hash: tuple[str, bytes]) -> InodeNo:
         """A file whose present content has this hash.

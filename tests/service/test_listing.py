@@ -246,3 +246,16 @@ def test_a_large_directory_is_listed_in_turns_that_others_hardly_feel(shared: Op
         turns.step()
         steps += 1
     assert steps >= 10
+
+
+def test_what_has_vanished_is_not_there_to_be_written_or_removed(shared: Opened) -> None:
+    ask, asker = queries(shared), Asker(0, (0,))
+    path = shared.disks["hot"] / "taken"
+    path.write_bytes(b"x")
+    id = ask.record(shared.find(f"{HOT}/taken"))["id"]
+    path.unlink()
+    assert not shared.exists(f"{HOT}/taken")
+    for what in (id, f"{HOT}/taken"):
+        with pytest.raises(NotFound):
+            finish(ask.write(what, b"", asker))
+        assert finish(ask.unlink(what, asker)) is False
