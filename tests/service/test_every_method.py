@@ -40,6 +40,9 @@ VALUES: dict[str, Any] = {
     "seq": 0,
     "epoch": 1,
     "name": "name",
+    "consumer": "nobody",
+    "seq": 0,
+    "epoch": 1,
 }
 
 
