@@ -40,9 +40,6 @@ VALUES: dict[str, Any] = {
     "seq": 0,
     "epoch": 1,
     "name": "name",
-    "consumer": "nobody",
-    "seq": 0,
-    "epoch": 1,
 }
 
 
