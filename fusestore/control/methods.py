@@ -239,7 +239,7 @@ async def answer(method: Method, request: Request, call: Call) -> bytes:
 def _arguments(method: Method, data: Any) -> Arguments:
     try:
         return msgspec.convert({} if data is None else data, method.arguments)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter of a key with a lone surrogate
         takes = ", ".join(spec.name for spec in msgspec.structs.fields(method.arguments)) or "none"
         raise ControlError("bad_data", f"data: {error}", f"arguments: {takes}", errno=errno.EINVAL) from None
 

@@ -91,7 +91,7 @@ def code(reply: dict[str, Any]) -> str:
 @pytest.mark.parametrize(("collection", "name"), METHODS)
 def test_arguments_of_the_wrong_shape_are_refused(opened: Opened, collection: str, name: str) -> None:
     good = required(collection, name)
-    wrong: list[Any] = [[], [1], "text", 7, True, {**good, "surprise": 1}]
+    wrong: list[Any] = [[], [1], "text", 7, True, {**good, "surprise": 1}, {**good, "\ud800": 1}]
     wrong += [{key: value for key, value in good.items() if key != missing} for missing in good]
     fields = msgspec.structs.fields(method(collection, name).arguments)
     wrong += [{**good, field.name: {"of": "another type"}} for field in fields]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -54,6 +55,24 @@ def test_requests_arrive_whole_and_in_order_however_the_stream_is_cut(requests: 
 def test_any_line_that_is_not_blank_gives_exactly_one_item(lines: list[bytes], step: int) -> None:
     items = feed(b"".join(line + b"\n" for line in lines), step, line_max=20)
     assert len(items) == sum(bool(line.strip()) or len(line) > 20 for line in lines)
+
+
+LINES = st.binary(max_size=30) | REQUESTS.map(encode_request) | st.sampled_from([b"{", b"[" * 25, b"\xff\n", b"\r\n"])
+
+
+@given(st.lists(LINES, max_size=8).map(b"".join), st.lists(st.integers(0, 60), min_size=1), st.integers(1, 80))
+def test_any_bytes_cut_anywhere_give_an_item_a_line_and_no_more_than_a_line_is_held(
+    stream: bytes, sizes: list[int], line_max: int
+) -> None:
+    decoder, items, start = Decoder(line_max), 0, 0
+    for size in itertools.cycle([*sizes, 1]):
+        items += len(list(decoder.feed(stream[start : start + size])))
+        assert len(decoder._line) <= line_max
+        start += size
+        if start >= len(stream):
+            break
+    *lines, last = stream.split(b"\n")
+    assert items == sum(bool(line.strip()) or len(line) > line_max for line in lines) + (len(last) > line_max)
 
 
 @pytest.mark.parametrize("step", [1, 7, 1000])
