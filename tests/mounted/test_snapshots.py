@@ -7,17 +7,17 @@ import os
 import subprocess
 import sys
 import time
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import pytest
 
 from tests.support.daemon import COMMAND, PROJECT, Mounted
+from tests.support.heard import Model, compare
 from tests.support.watcher import Line
 
 pytestmark = pytest.mark.timeout(120)
 
 ROUNDS: Final = 6
-PAGE: Final = 100  # entries of a manifest in one request
 
 # Renames files and directories across roots, makes and removes, without a pause, until its standard input ends.
 MEDDLER: Final = """
@@ -45,88 +45,6 @@ while not select.select([sys.stdin], [], [], 0)[0]:
 """
 
 
-class Known(NamedTuple):
-    """What a watcher knows of one name."""
-
-    id: str
-    size: int
-
-
-class Model:
-    """A tree by paths, made from nothing but broadcasts."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, Known] = {}
-        self.last: dict[str, int] = {}  # by id, when something was last told of it
-        self.seq = 0
-        self.is_whole = False
-
-    def take(self, message: dict[str, Any]) -> None:
-        data, seq = message["data"], message["seq"]
-        if message.get("snapshot"):
-            assert not self.is_whole, "the snapshot is over"
-            assert self.seq in (0, seq), "one snapshot is of one moment"
-            self.seq = seq
-            if data["kind"] == "whole":
-                assert data["total"] == len(self.known)
-                self.is_whole = True
-                return
-        else:
-            assert self.is_whole, "the snapshot comes first"
-            assert seq == self.seq + 1, "no gap, and nothing twice"
-            self.seq = seq
-        path, known = data["path"], Known(data["id"], data["size"])
-        self.last[known.id] = seq
-        if message["operation"] == "insert":
-            assert path not in self.known, f"{path} was there already: {message}"
-            self.known[path] = known
-        elif message["operation"] == "remove":
-            assert self.known.pop(path).id == known.id
-        elif message["operation"] == "move":
-            old = data["old_path"]
-            below = [each for each in self.known if each.startswith(old + "/")]
-            for each in below:
-                self.known[path + each.removeprefix(old)] = self.known.pop(each)
-            self.known[path] = self.known.pop(old)
-        else:
-            for each, was in self.known.items():  # all names of a file
-                if was.id == known.id:
-                    self.known[each] = known
-
-    def sync(self, line: Line) -> int:
-        """Ask for what differs, and take it all at once; returns how much it was."""
-        there = {known.id for known in self.known.values()}
-        manifest = sorted((id, seq) for id, seq in self.last.items() if id in there)
-        pages = [dict(manifest[first : first + PAGE]) for first in range(0, len(manifest), PAGE)] or [{}]
-        for page in pages[:-1]:
-            assert line.call("events", "sync", manifest=page, more=True)["success"]
-        request = {"tid": "last", "collectionName": "events", "methodName": "sync", "data": {"manifest": pages[-1]}}
-        line.send(json.dumps(request).encode() + b"\n")
-        told: dict[str, dict[str, Any]] = {}
-        while (message := line.receive()) is not None and message.get("tid") != "last":
-            assert message["data"]["id"] not in told
-            assert (message["operation"] == "insert") is (message["data"]["id"] not in there)
-            told[message["data"]["id"]] = message["data"]
-            self.last[message["data"]["id"]] = message["seq"]
-        assert message is not None
-        assert message["data"]["total"] == len(told)
-        self._take_told(told)
-        self.seq = message["data"]["seq"]
-        return len(told)
-
-    def _take_told(self, told: dict[str, dict[str, Any]]) -> None:
-        """Who is told of is at its paths; all others are where they were in their directories."""
-        now: dict[str, str] = {"": ""}  # old paths, and those of today
-        for path in sorted(self.known, key=lambda path: path.count("/") if path else -1):
-            above, _, name = path.rpartition("/")
-            new = told.get(self.known[path].id, {"path": f"{now.get(above, above)}/{name}".lstrip("/")})
-            now[path] = new.get("path", "")
-        kept = {now[path]: known for path, known in self.known.items() if known.id not in told}
-        come = {path: Known(data["id"], data["size"]) for data in told.values() for path in data.get("paths", ())}
-        assert not kept.keys() & come.keys()
-        self.known = kept | come
-
-
 def listen(subject: Mounted) -> tuple[Model, Line]:
     """A watcher that has just been told all that there is."""
     model, line = Model(), Line(subject.socket)
@@ -143,17 +61,6 @@ def catch_up(model: Model, line: Line, seq: int) -> None:
         message = line.receive()
         assert message is not None
         model.take(message)
-
-
-def compare(subject: Mounted, model: Model) -> None:
-    listed = subprocess.check_output(["find", ".", "-print0"], cwd=subject.mountpoint).decode().split("\0")
-    found = {path.removeprefix(".").removeprefix("/") for path in listed if path}
-    assert sorted(found) == sorted(model.known)
-    for path in found:
-        real = subject.mountpoint / path
-        assert model.known[path].id == os.getxattr(real, "user.fusestore.id").decode(), path
-        if real.is_file():
-            assert model.known[path].size == real.stat().st_size, path
 
 
 def test_a_snapshot_and_the_changes_after_it_are_the_tree(own: Mounted) -> None:
