@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import structlog
 import trio
 
-from fusestore.core.moves import CHANGED, NO_ROOM
+from fusestore.core.moves import BUG, CHANGED, NO_ROOM
 from fusestore.errors import FusestoreError, IndexFault, RootOffline
 from fusestore.jobs import staging
 from fusestore.jobs.held import reason_of
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from fusestore.service.places import At
     from fusestore.service.store import Store
 
+log = structlog.get_logger()
+
+A_BUG: Final = "a bug while a copy is made"  # in the log
 NO_MATCH: Final = "the source does not match its recorded hash; nothing was copied"
 NOT_WRITTEN: Final = "the copy does not read back as it was written"
 
@@ -62,6 +66,10 @@ class Copyist:
             load = self._plan(inode)
         except (OSError, FusestoreError) as error:
             self._held(number, error)
+            return
+        except Exception:  # a bug that one file meets must not hold up the others
+            log.exception(A_BUG, inode=number, root=self._target.name)
+            replicas.hold_up(self._store, number, self._target.number, BUG)
             return
         if load is not None:
             self._store.copied[number, self._target.number] = 0
@@ -167,6 +175,9 @@ class Copyist:
                     replicas.hold_up(store, number, self._target.number, reason)
             except (OSError, FusestoreError) as error:
                 self._held(number, error)
+            except Exception:  # as above
+                log.exception(A_BUG, inode=number, root=self._target.name)
+                replicas.hold_up(store, number, self._target.number, BUG)
             self._end(number)
         return made
 

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+A_BUG: Final = "a bug while a file leaves a root"  # in the log
 BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 1 << 30
 AT_ONCE: Final = 8  # files that are read back and given up at the same time
@@ -204,7 +205,12 @@ class Drainer:
             if inode is None or not emptying.is_on(store, inode, root.number):
                 steps[number] = Step(Needs.NOTHING)  # it is gone already
                 continue
-            step = steps[number] = emptying.step(store, inode, root, chooser, moving, avoid[number])
+            try:
+                step = emptying.step(store, inode, root, chooser, moving, avoid[number])
+            except Exception:  # a bug that one file meets must not hold up the others
+                log.exception(A_BUG, inode=number, root=root.name)
+                step = Step(Needs.HELP, reason=BUG)
+            steps[number] = step
             if step.needs is Needs.COPY and step.root is not None:
                 store.troubles.pop((number, step.root), None)
                 replicating.add(store, batch, inode, step.root, source=root.number)
@@ -274,6 +280,9 @@ class Drainer:
                 if isinstance(error, IndexFault):
                     raise
                 progress.hold(path, reason_of(error))
+            except Exception:  # as above
+                log.exception(A_BUG, inode=number, root=root.name)
+                progress.hold(path, BUG)
         return gone
 
     # -- the end ----------------------------------------------------------------------------------------------------

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from fusestore.core.moves import BUG
 from fusestore.core.ports import Space
 from fusestore.jobs.scrubber import Scrubber
 from fusestore.model import Outside
-from fusestore.service import emptying, replicating
+from fusestore.service import dropping, emptying, replicating
 from fusestore.service.queries import Queries
 from tests.support.byhand import by_hand, in_place
 from tests.support.opened import Opened
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fusestore.core.ports import Driver
+    from fusestore.service.store import Store
 
 pytestmark = pytest.mark.timeout(60)
 HOT = "resources/hot"
@@ -151,3 +154,33 @@ def test_nothing_is_wanted_any_more_once_it_is_stopped(opened: Opened) -> None:
         assert [opened.replicas(f"{HOT}/f{number}") for number in range(20)] == [{}] * 20
 
     go(main)
+
+
+@pytest.mark.parametrize("what", ["emptying.step", "dropping.drop_file"])
+def test_a_bug_that_one_file_meets_does_not_hold_up_the_others_of_its_root(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    bad, hot = opened.find(f"{HOT}/f3"), root(opened, "hot")
+    module, name = {"emptying.step": (emptying, "step"), "dropping.drop_file": (dropping, "drop_file")}[what]
+    do = getattr(module, name)
+
+    def stumble(store: Store, which: Any, *others: Any, **named: Any) -> Any:
+        if bad in (which, getattr(which, "number", 0)):
+            raise ZeroDivisionError
+        return do(store, which, *others, **named)
+
+    monkeypatch.setattr(module, name, stumble)
+
+    async def main() -> None:
+        async with running(opened):
+            opened.drain("hot", "cold")
+            await until(
+                lambda: hot.number in opened.store.emptying and opened.store.emptying[hot.number].files_left == 1
+            )
+            assert opened.store.emptying[hot.number].held == {f"{HOT}/f3".encode(): BUG}
+            monkeypatch.undo()
+            await until(lambda: is_drained(opened))
+
+    with capture_logs() as logs:
+        go(main)
+    assert {line["event"] for line in logs if line["log_level"] == "error"} == {"a bug while a file leaves a root"}

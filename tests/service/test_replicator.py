@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from fusestore.core.moves import BUG
 from fusestore.core.ports import Space
+from fusestore.jobs.copyist import Copyist
 from fusestore.model import MOUNT_ROOT, Outside, ReplicaState
 from fusestore.service import copies, dropping, replicating
 from tests.support.byhand import by_hand, in_place
@@ -191,3 +194,30 @@ def test_whoever_waits_for_a_directory_is_told_of_what_has_its_only_copy_there(o
 
     with in_place():
         trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize("step", ["_plan", "_put_in_place"])
+def test_a_bug_that_one_file_meets_does_not_hold_up_the_others_of_its_root(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    bad, cold = opened.find(f"{HOT}/a"), root(opened, "cold")
+    do = getattr(Copyist, step)
+
+    def stumble(self: Copyist, what: Any) -> Any:
+        if what.number == bad:
+            raise ZeroDivisionError
+        return do(self, what)
+
+    monkeypatch.setattr(Copyist, step, stumble)
+
+    async def main() -> None:
+        async with running(opened):
+            for name in "abc":
+                opened.replicate(f"{HOT}/{name}", "cold")
+            for name in "bc":
+                await current(opened, f"{HOT}/{name}", "cold")
+            assert opened.store.troubles[bad, cold.number] == BUG
+
+    with capture_logs() as logs, in_place():
+        trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert {line["event"] for line in logs if line["log_level"] == "error"} == {"a bug while a copy is made"}
