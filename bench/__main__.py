@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bench import figures, following, moving, peers, report, requests, rounds, scale, tracing
+from bench import feed, figures, following, moving, peers, report, requests, rounds, scale, tracing
 from bench.sizes import FULL, SHORT
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from bench.figures import Figures
 
-PARTS: Final = (*rounds.PARTS, "move", "requests", "scale")
+PARTS: Final = (*rounds.PARTS, "move", "requests", "scale", "feed")
 _ROUNDS: Final = 5
 _TRACED: Final = {"files": 300, "synced": 20, "megabytes": 16, "random": 300, "tree": 200}
 
@@ -78,6 +78,8 @@ def measure(options: argparse.Namespace, chosen: list[peers.Peer], base: Path, c
             tell("no count of requests: needs root, tracefs, and a kernel with trace points in fuse")
     if "scale" in options.only:
         found.scale = scale.measure(base / "scale", size, tell)
+    if "feed" in options.only:
+        found.feed = feed.measure(base / "feed", size, tell)
     return found
 
 

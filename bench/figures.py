@@ -35,6 +35,7 @@ class Figures(Struct):
     followed: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # what was brought over -> how -> seconds
     waits_ms: dict[str, list[float]] = field(default_factory=dict)  # what a program waits for at a move -> each wait
     scale: dict[str, dict[str, float]] = field(default_factory=dict)  # number of files -> what -> figure
+    feed: dict[str, float] = field(default_factory=dict)  # what -> figure
     requests: dict[str, dict[str, dict[str, Request]]] = field(default_factory=dict)  # peer -> line -> kind
 
     def save(self, file: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bench import following, lines, peers
+from bench import feed, following, lines, peers
 from bench.latency import KINDS, STALL
 from bench.scale import NATIVELY
 
@@ -19,6 +19,13 @@ CACHED: Final = ("stat", "ls -l", "find", "open + read 4 KiB", "grep -r", "read,
 NO_REQUEST: Final = ("stat", "read, warm")  # the kernel answers alone
 COPIED: Final = {following.BIG: 1.3, following.SMALL: 1.5}  # how many times as long our verified move may take
 WAITS_MS: Final = {following.RENAME: 10, following.MOVING: 20}  # 99 of 100 at most
+FED_AT_MOST: Final = {
+    f"{feed.HEARD}, p50, ms": 1.0,
+    f"{feed.HEARD}, p99, ms": 5.0,
+    feed.SLOWER: 1.25,
+    feed.IDLE: 50.0,
+}
+FED_AT_LEAST: Final = {feed.CLIENT: 20_000.0, feed.LINES: 100_000.0, feed.ASKED: 5000.0}
 NO_SLOWER: Final = 0.9  # what is left for the noise of the machine
 _ALL: Final = ("writers", "none", "writeback", "uploads")
 
@@ -96,6 +103,14 @@ def of_waits(waits_ms: Mapping[str, list[float]]) -> Iterator[Verdict]:
         if what in waits_ms:
             found = p99(waits_ms[what])
             yield Verdict(f"{what}, p99", f"{most} ms at most", following.OURS, f"{found:.1f} ms", found <= most)
+
+
+def of_feed(fed: Mapping[str, float]) -> Iterator[Verdict]:
+    """What the control socket owes to those who listen and ask."""
+    for what, most in FED_AT_MOST.items():
+        yield Verdict(what, f"{most:g} at most", following.OURS, f"{fed[what]:.3g}", fed[what] <= most)
+    for what, least in FED_AT_LEAST.items():
+        yield Verdict(what, f"{least:,.0f} at least", following.OURS, f"{fed[what]:,.0f}", fed[what] >= least)
 
 
 def p99(found: list[float]) -> float:

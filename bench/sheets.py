@@ -64,6 +64,10 @@ def sheets(figures: Figures) -> Iterator[Sheet]:
     if figures.scale:
         yield _scale(figures.scale)
         yield _goals(list(goals.of_scale(figures.scale)))
+    if figures.feed:
+        rows = tuple((what, number(figure)) for what, figure in figures.feed.items())
+        yield Sheet(f"The control socket, {figures.size.events:,} events in the log", ("what", "figure"), rows)
+        yield _goals(list(goals.of_feed(figures.feed)))
     if figures.requests:
         yield _requests(figures.requests)
         yield from _costs(figures, found)

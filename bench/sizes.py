@@ -21,6 +21,7 @@ class Size(Struct, frozen=True):
     few: int  # scale: files
     many: int
     turns: int  # scale: turns, of which the medians count
+    events: int  # feed: in the log
 
 
 FULL: Final = Size(
@@ -35,6 +36,7 @@ FULL: Final = Size(
     few=10_000,
     many=1_000_000,
     turns=3,
+    events=1_000_000,
 )
 SHORT: Final = Size(
     files=200,
@@ -48,4 +50,5 @@ SHORT: Final = Size(
     few=500,
     many=1000,
     turns=1,
+    events=5000,
 )

@@ -90,10 +90,13 @@ if [[ ${1-} == tests ]]; then
     need dbench "does the work of an office in the mount" has dbench
     need fio "writes and verifies in the mount" has fio
     need "lib$version-testsuite" "Python's own tests of files" has_module "$python" test.test_os
+    need netcat-openbsd "nc -U, a client of the control socket" has nc
+    need socat "another one" has socat
     need stress-ng "calls everything in the mount" has stress-ng
 fi
 if [[ ${1-} == bench ]]; then
     need bindfs "a pass-through in C" has bindfs
+    need inotify-tools "inotifywait, which tells of changes natively" has inotifywait
     need mergerfs "a union of disks in C++" has mergerfs
 fi
 install_missing
