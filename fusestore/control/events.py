@@ -105,6 +105,8 @@ class Feed:
         self._scope: trio.CancelScope | None = None
         self._position = 0  # all up to this event is on its way to the peer, as far as it wants it
         self._moved = trio.Event()
+        self._fences = 0  # that wait for the position
+        self._pausing = trio.CancelScope()
 
     @property
     def is_active(self) -> bool:
@@ -149,11 +151,22 @@ class Feed:
 
     async def passed(self, seq: int) -> None:
         """Return once the subscription, if there is one, is past this event."""
-        while self._scope is not None and self._position < seq:
-            await self._moved.wait()
+        self._fences += 1
+        self._pausing.cancel()
+        try:
+            while self._scope is not None and self._position < seq:
+                await self._moved.wait()
+        finally:
+            self._fences -= 1
+
+    async def _pause(self) -> None:
+        """Leave the others some time, but keep no fence waiting."""
+        if (pause_s := self._lines.pause_s) and not self._fences:
+            with trio.move_on_after(pause_s) as self._pausing:
+                await trio.sleep_forever()
 
     async def _follow(self, since: int | None, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
-        with self._queries.listening(), scope:
+        with self._queries.listening(), self._lines.watched(), scope:
             if since is None:
                 since, reason = await self._show(wanted)
             while not reason:
@@ -167,6 +180,8 @@ class Feed:
                 await trio.lowlevel.checkpoint()  # also from a log of which nothing is wanted
                 if not lines:
                     await self._queries.changed(since)
+                elif len(lines) < BATCH:
+                    await self._pause()
                 reason = _cut_off(self._queries, since)
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None

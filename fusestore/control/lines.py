@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fusestore.control.protocol import encode_broadcast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fusestore.control.methods import Queries
 
+PAUSE_S: Final = 0.001  # for each other watcher
+PAUSE_MAX_S: Final = 0.1
 KEPT: Final = 1024  # of the newest; whoever is further behind reads the log by itself
 
 
@@ -29,6 +32,24 @@ class Lines:
         self._queries = queries
         self._kept: dict[int, Line] = {}  # in the order of `seq`
         self._epoch = queries.epoch
+        self._watchers = 0
+
+    @property
+    def pause_s(self) -> float:
+        """How long a watcher who has heard everything is left alone, so that many hear of several events at a time.
+
+        Each event by itself would cost all who change the tree more than the change does.
+        """
+        return min(PAUSE_MAX_S, PAUSE_S * (self._watchers - 1))
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """While this is held, there is one watcher more."""
+        self._watchers += 1
+        try:
+            yield
+        finally:
+            self._watchers -= 1
 
     def after(self, seq: int, limit: int) -> list[Line]:
         """The events after `seq`, in order; at most `limit`, and perhaps fewer than there are, but not none."""

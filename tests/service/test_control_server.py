@@ -26,6 +26,7 @@ from fusestore.control.address import listen
 from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
 from fusestore.control.known import ENTRIES_MAX
+from fusestore.control.lines import PAUSE_S
 from fusestore.control.methods import Role
 from fusestore.control.pulse import PATIENCE_S, PING_S
 from fusestore.control.server import serve
@@ -435,6 +436,37 @@ async def test_each_event_is_read_once_for_all_who_listen(world: World, monkeypa
             for peer in peers:
                 assert await peer.seqs(1) == [number]
         assert sum(since < 5 for since in asked) <= 5
+
+
+async def test_many_watchers_hear_of_several_events_at_a_time_and_a_fence_does_not_wait_for_that(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(world.peer()) for _ in range(20)]
+
+        async def take() -> float:
+            """One event more, for those who listen by now; returns when all of them have heard of it."""
+            began = trio.current_time()
+            world.queries.happen()
+            for peer in listening:
+                assert await peer.seqs(1) == [world.queries.last_seq]
+            return trio.current_time() - began
+
+        listening = peers[:1]
+        await listening[0].ask("events.listen")
+        assert [await take() for _ in range(3)] == [0, 0, 0]
+        listening = peers
+        for peer in listening[1:]:
+            await peer.ask("events.listen")
+        assert await take() == 0
+        assert await take() == pytest.approx(19 * PAUSE_S)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        world.queries.happen()
+        await peers[3].send({"tid": 9, "collectionName": "events", "methodName": "fence"})
+        assert await peers[3].seqs(1) == [world.queries.last_seq]
+        assert await peers[3].receive() == {"tid": 9, "success": True, "data": {"seq": 6, "epoch": 1}}
+        assert trio.current_time() == began
 
 
 def present(number: int, root: str = "main", home: str = "main") -> dict[str, Any]:

@@ -81,6 +81,14 @@ def test_one_wait_of_a_hundred_at_a_move_may_be_longer() -> None:
     assert found == [("20.0 ms", False), ("1.0 ms", True)]
 
 
+def test_the_feed_is_held_against_times_at_most_and_rates_at_least() -> None:
+    fed = {**goals.FED_AT_MOST, **goals.FED_AT_LEAST}
+    assert all(verdict.met for verdict in goals.of_feed(fed))
+    missed = {what: 1.01 * most for what, most in goals.FED_AT_MOST.items()}
+    missed |= {what: 0.99 * least for what, least in goals.FED_AT_LEAST.items()}
+    assert not any(verdict.met for verdict in goals.of_feed(missed))
+
+
 def test_tables_leave_out_what_was_not_measured(run: figures.Figures) -> None:
     values, ratios, judged = sheets.sheets(run)
     assert [row[0] for row in values.rows] == ["create", "stat", "getattr p99"]

@@ -142,6 +142,16 @@ def test_a_name_of_any_bytes_travels_there_and_back(name: bytes) -> None:
     assert json.loads(encode_reply(1, {"name": name}))["data"]["name"] == readable_name(name)
 
 
+@given(st.binary() | st.text().map(str.encode))
+def test_a_broadcast_of_any_name_is_ascii_and_says_what_any_other_message_would(name: bytes) -> None:
+    line = encode_broadcast(
+        {"operation": "insert", "seq": 7, "epoch": 1, "path": readable_name(name), "kind": "created"}
+    )
+    assert line.isascii()
+    assert line.index(b"\n") == len(line) - 1
+    assert json.loads(line)["data"]["path"] == json.loads(encode_reply(1, name))["data"]
+
+
 def test_raw_bytes_in_a_line_mean_the_same_as_their_escapes() -> None:
     raw = decode_request(b'{"tid":1,"collectionName":"a","methodName":"b","data":"\xff\xc3\xa9"}')
     escaped = decode_request(rb'{"tid":1,"collectionName":"a","methodName":"b","data":"\udcff\u00e9"}')
