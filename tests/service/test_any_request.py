@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 FILES: Final = ("uploads/a", "resources/hot/d/b", "resources/cold/c", "resources/main/é", "downloads/copied")
-PATHS: Final = (*FILES, "", "uploads", "resources", "resources/hot", "resources/hot/d", "resources/hot/none")
+NOW: Final = ("uploads/a", "resources/cold/d/b", "resources/cold/c", "resources/warm/é", "downloads/copied")
+PATHS: Final = (*NOW, "", "uploads", "resources", "resources/hot", "resources/cold/d", "resources/hot/none")
 PATIENCE_S: Final = 100  # on a clock that jumps: what is not answered by then waits for something that nobody does
 BIG: Final = st.sampled_from([-1, 0, 1, 2, 7, 1000, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, 1 << 64, 10**30])
 
@@ -54,8 +55,8 @@ JSON: Final = st.recursive(
     max_leaves=6,
 )
 ROOTS: Final = st.sampled_from(["hot", "warm", "cold", "main", "uploads", "downloads", "nowhere", ""])
-ID: Final = st.sampled_from([f"id of {path}" for path in FILES]) | st.sampled_from(["01932f6c", "0" * 32, "none", ""])
-PATH: Final = st.sampled_from(PATHS) | st.sampled_from([f"/{path}/" for path in FILES])
+ID: Final = st.sampled_from([f"id of {path}" for path in NOW]) | st.sampled_from(["01932f6c", "0" * 32, "none", ""])
+PATH: Final = st.sampled_from(PATHS) | st.sampled_from([f"/{path}/" for path in NOW])
 SHORT: Final = st.sampled_from(["", "text", "aGFsbG8=", "a"])
 HASH: Final = st.sampled_from(["blake3:" + "0" * 64, "blake3:00", "hash of uploads/a", "sha256:00", "blake3:"])
 
@@ -78,7 +79,7 @@ VALUES: Final[dict[str, st.SearchStrategy[Any]]] = {
     "hash": HASH,
     "type": st.sampled_from(["file", "directory"]),
     "state": st.sampled_from(["ready", "writing"]),
-    "after": st.sampled_from(["", "a", *FILES]),
+    "after": st.sampled_from(["", "a", *NOW]),
     **dict.fromkeys(("owner", "consumer"), st.sampled_from(["somebody", ""])),
     **dict.fromkeys(("text", "body", "content_type"), SHORT),
 }
@@ -144,7 +145,9 @@ def plant(opened: Opened) -> dict[str, str]:
         opened.write(path, path.encode() * 10)
     opened.replicate("resources/hot/d/b", "warm")
     opened.rest()
-    found = {f"id of {path}": opened.stat(path).id.hex() for path in FILES}
+    opened.rename("resources/main/é", "resources/warm/é")  # still on its way when the first request comes
+    opened.rename("resources/hot/d", "resources/cold/d")
+    found = {f"id of {path}": opened.stat(path).id.hex() for path in NOW}
     return found | {"hash of uploads/a": f"blake3:{opened.stat('uploads/a').hash.hex()}"}
 
 
@@ -220,7 +223,7 @@ def draw_many(devices: tuple[Path, Path], examples: int, *, always_the_same: boo
 
 
 def test_any_requests_get_one_reply_each_and_leave_the_store_whole(devices: tuple[Path, Path]) -> None:
-    draw_many(devices, 100, always_the_same=True)
+    draw_many(devices, 250, always_the_same=True)
 
 
 @pytest.mark.long
