@@ -15,7 +15,7 @@ from fusestore.errors import StartupError, UsageError
 if TYPE_CHECKING:
     from typing import Any
 
-    from fusestore.control.client import Client
+    from fusestore.client import Client
 
 EVERY: Final = 100  # events that are acknowledged together, while more wait to be printed
 

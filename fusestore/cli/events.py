@@ -11,7 +11,7 @@ from fusestore.cli.consumers import Acknowledging
 from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import moment, print_json_line, readable
 from fusestore.cli.target import connect, find
-from fusestore.control.client import Client
+from fusestore.client import Client
 from fusestore.errors import UsageError
 from fusestore.model import counted
 

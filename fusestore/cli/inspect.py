@@ -10,7 +10,7 @@ from fusestore.cli.options import Json, Socket, What
 from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
 from fusestore.cli.target import connect, find
-from fusestore.control.client import QUICK_S
+from fusestore.client.wire import QUICK_S
 from fusestore.errors import StartupError, UsageError
 from fusestore.model import counted
 

@@ -20,7 +20,7 @@ from fusestore import config
 from fusestore.cli import mountpoint as mountpoints
 from fusestore.cli.options import Json, Socket, Store
 from fusestore.cli.output import print_json
-from fusestore.control.client import Client
+from fusestore.client import Client
 from fusestore.control.locate import locate
 from fusestore.errors import MountpointError, NoDaemon, StartupError
 

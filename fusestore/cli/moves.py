@@ -19,7 +19,7 @@ from fusestore.errors import StartupError, UsageError
 from fusestore.model import counted
 
 if TYPE_CHECKING:
-    from fusestore.control.client import Client
+    from fusestore.client import Client
 
 PAGE: Final = 1000
 LONGEST_S: Final = 1e9

@@ -12,7 +12,7 @@ from fusestore.cli.output import size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fusestore.control.client import Progress
+    from fusestore.client import Progress
 
 PATIENCE_S: Final = 1.0
 

@@ -14,7 +14,7 @@ from fusestore import config
 from fusestore.cli.options import Json, Store
 from fusestore.cli.output import moment, print_json, print_table, readable
 from fusestore.cli.progress import progress
-from fusestore.control.client import Client
+from fusestore.client import Client
 from fusestore.control.locate import locate
 from fusestore.errors import NoDaemon, RootUnavailable, StoreError, UsageError
 from fusestore.model import Outside, counted

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from fusestore.cli.mountpoint import GONE
-from fusestore.control.client import Client
+from fusestore.client import Client
 from fusestore.control.locate import Location, locate
 from fusestore.errors import NoDaemon, UsageError
 

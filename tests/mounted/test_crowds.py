@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.control.client import Client
+from fusestore.client import Client
 from fusestore.control.crowd import EACH, PLACES
 from fusestore.errors import ControlError, NoDaemon
 from tests.support.daemon import Mounted, eventually, mounted

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.control.client import Client
+from fusestore.client import Client
 from tests.support.daemon import PROJECT, Mounted, Root, mounts
 from tests.support.systemd import Manager, manager
 

@@ -49,7 +49,7 @@ kill %1
 rm -r mnt/uploads/copy
 "$PYTHON" - << END
 from pathlib import Path
-from fusestore.control.client import Client
+from fusestore.client import Client
 with Client(Path("store/control.sock")) as client:
     made = client.call("files.register", {"name": "f", "text": "registered"})
     assert Path("mnt", made["path"]).read_text() == "registered"

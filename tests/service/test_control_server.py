@@ -20,10 +20,10 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from fusestore.client import Client, StreamLost
 from fusestore.config import Control
-from fusestore.control import address, client, connection, crowd
+from fusestore.control import address, connection, crowd
 from fusestore.control.address import listen
-from fusestore.control.client import Client, StreamLost
 from fusestore.control.events import PROGRESS_S
 from fusestore.control.known import ENTRIES_MAX
 from fusestore.control.lines import PAUSE_S
@@ -848,8 +848,8 @@ async def test_the_client_follows_events_and_learns_that_they_are_lost_or_the_da
 async def test_the_client_that_waits_without_a_limit_asks_whether_the_daemon_is_there(
     world: World, short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "SILENT_S", 0.01)
-    monkeypatch.setattr(client, "PATIENCE_S", 0.5)
+    monkeypatch.setattr("fusestore.client.blocking.SILENT_S", 0.01)
+    monkeypatch.setattr("fusestore.client.blocking.PATIENCE_S", 0.5)
 
     def wait() -> None:
         with Client(world.path) as alive:

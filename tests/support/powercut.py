@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import json as msgjson
 
-from fusestore.control.client import Client
+from fusestore.client import Client
 from tests.support.daemon import PROJECT, Mounted, Root, fusestore
 from tests.support.disks import MAKE, run, unmount
 from tests.support.promises import Memory

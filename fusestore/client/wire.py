@@ -1,0 +1,148 @@
+"""The client's side of the protocol without any I/O: requests to lines, lines to who waits for them.
+
+    request ─► line ─► daemon ─► line ─► feed ─┬─► the request with its tid: progress, then one reply
+                                               └─► the stream: events, and why it stopped
+
+An answer without a tid is about the connection, since a line that the daemon could not read is never sent: it answers
+all requests. What nobody waits for any more is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from fusestore.control.protocol import LINE_MAX, Request, encode_request
+from fusestore.errors import ControlError
+
+QUICK_S: Final = 30.0  # what a healthy daemon answers well within
+SILENT_S: Final = 10.0  # after that, who waits without a limit asks whether the daemon is there
+PATIENCE_S: Final = 60.0  # a disk that hangs may hold up even that answer for a while
+
+PING: Final = encode_request(Request("alive", "dispatcher", "ping", None))
+
+Event = dict[str, Any]  # the broadcast's data with its operation, seq and epoch
+Progress = Callable[[int, int, str], None]  # done, total, unit
+
+
+class StreamLost(ControlError):
+    """The event stream ended because events are missing; look at the tree, then listen from `snapshot_seq`."""
+
+    def __init__(self, reason: str, snapshot_seq: int, epoch: int) -> None:
+        super().__init__("lost", f"the event stream stopped: {reason}", f"go on from {snapshot_seq}")
+        self.reason, self.snapshot_seq, self.epoch = reason, snapshot_seq, epoch
+
+
+class Pending:
+    """A request that was sent."""
+
+    def __init__(self, tid: int, line: bytes) -> None:
+        self.tid = tid
+        self.line = line
+        self.is_answered = False
+        self._said: deque[tuple[int, int, str]] = deque()
+        self._data: Any = None
+        self._error: ControlError | None = None
+
+    @property
+    def has_said(self) -> bool:
+        """Whether there is something to tell."""
+        return bool(self._said)
+
+    def tell(self, progress: Progress | None) -> None:
+        """Pass on how far it is, as often as the daemon said it."""
+        while self._said:
+            said = self._said.popleft()
+            if progress is not None:
+                progress(*said)
+
+    def result(self) -> Any:
+        """What it was answered.
+
+        Raises:
+            ControlError: that was an error.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._data
+
+    def take(self, message: dict[str, Any]) -> None:
+        """One line that is about it."""
+        if "progress" in message:
+            said = message["progress"]
+            self._said.append((said["done"], said["total"], said["unit"]))
+        elif "success" in message:
+            self.is_answered = True
+            self._data = message.get("data")
+            self._error = None if message["success"] else ControlError(**message["error"])
+
+
+class Wire:
+    """The requests and the stream of one connection."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._tid = 0
+        self._pending: dict[int, Pending] = {}
+        self._stream: deque[Event | StreamLost] = deque()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether no event waits to be taken."""
+        return not self._stream
+
+    def request(self, method: str, data: object = None, *, background: bool = False) -> Pending:
+        """A request for `method`, written "collection.name", whose line is to be sent.
+
+        Raises:
+            ControlError: it is longer than the daemon reads.
+        """
+        collection, _, name = method.partition(".")
+        self._tid += 1
+        line = encode_request(Request(self._tid, collection, name, data, background))
+        if len(line) > LINE_MAX:
+            raise ControlError("line_too_long", f"the request is longer than {LINE_MAX} bytes")
+        pending = self._pending[self._tid] = Pending(self._tid, line)
+        return pending
+
+    def forget(self, pending: Pending) -> None:
+        """Nobody waits for it any more."""
+        self._pending.pop(pending.tid, None)
+
+    def feed(self, data: bytes) -> None:
+        """Hand out what `data` completes."""
+        searched = len(self._received)
+        self._received += data
+        begin = 0
+        while (end := self._received.find(b"\n", max(begin, searched))) >= 0:
+            self._take(json.loads(self._received[begin:end]))
+            begin = end + 1
+        del self._received[:begin]
+
+    def event(self) -> Event | None:
+        """The next event, if one has come.
+
+        Raises:
+            StreamLost: the stream has ended here.
+        """
+        if not self._stream:
+            return None
+        found = self._stream.popleft()
+        if isinstance(found, StreamLost):
+            raise found
+        return found
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "stopped" in message:
+            stopped = message["stopped"]
+            self._stream.append(StreamLost(stopped["reason"], stopped["snapshotSeq"], stopped["epoch"]))
+        elif "operation" in message:
+            envelope = {key: message[key] for key in ("seq", "epoch", "operation") if key in message}
+            self._stream.append(envelope | message["data"])
+        elif message.get("tid") in self._pending:
+            self._pending[message["tid"]].take(message)
+        elif message.get("tid") is None:
+            for pending in self._pending.values():
+                pending.take(message)

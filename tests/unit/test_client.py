@@ -1,0 +1,153 @@
+"""The client's rules without a socket: which line answers what, and where a watcher stands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from fusestore.client.following import EVERY, LONGEST_PAUSE_S, Following, Lost, pauses, place_of
+from fusestore.client.wire import StreamLost, Wire
+from fusestore.control.protocol import LINE_MAX
+from fusestore.errors import ControlError
+
+LOG = {"epoch": 3, "last_seq": 50}
+
+
+def line(**message: Any) -> bytes:
+    return json.dumps(message).encode() + b"\n"
+
+
+def event(seq: int, kind: str = "created", epoch: int = 3) -> dict[str, Any]:
+    return {"seq": seq, "epoch": epoch, "kind": kind}
+
+
+def following(cursor: tuple[int, int] | None = (3, 7), *, snapshot: bool = False) -> Following:
+    state = Following({"paths": ["a"]}, snapshot=snapshot)
+    state.begin(cursor, LOG)
+    return state
+
+
+def test_each_reply_and_each_progress_goes_to_the_request_with_its_tid() -> None:
+    wire = Wire()
+    first, second = wire.request("moves.wait"), wire.request("files.get", {"path": "a"})
+    progress = {"done": 1, "total": 2, "unit": "files"}
+    error = {"code": "not_found", "errno": 2, "path": "a", "text": "no", "hint": ""}
+    lines = line(tid=1, progress=progress) + line(tid=2, success=False, error=error) + line(tid=1, success=True, data=0)
+    for byte in lines:
+        wire.feed(bytes([byte]))
+    told: list[tuple[int, int, str]] = []
+    first.tell(lambda *said: told.append(said))
+    assert told == [(1, 2, "files")]
+    assert first.is_answered
+    assert first.result() == 0
+    with pytest.raises(ControlError, match="no"):
+        second.result()
+
+
+def test_a_request_carries_its_method_in_two_fields_and_is_no_longer_than_the_daemon_reads() -> None:
+    sent = json.loads(Wire().request("jobs.cancel", {"tid": 4}).line)
+    assert (sent["collectionName"], sent["methodName"], sent["data"]) == ("jobs", "cancel", {"tid": 4})
+    with pytest.raises(ControlError, match="longer than"):
+        Wire().request("files.get", {"path": "x" * LINE_MAX})
+
+
+def test_what_nobody_waits_for_is_dropped_and_pings_are_no_events() -> None:
+    wire = Wire()
+    pending = wire.request("moves.wait")
+    wire.forget(pending)
+    wire.feed(line(tid=1, success=True, data=None) + line(tid="alive", success=True, data="pong"))
+    wire.feed(line(collectionName="dispatcher", ping=True))
+    assert not pending.is_answered
+    assert wire.is_read
+
+
+def test_an_answer_without_a_tid_is_one_to_all_requests() -> None:
+    wire = Wire()
+    both = [wire.request("moves.wait"), wire.request("dispatcher.ping")]
+    wire.feed(line(tid=None, success=False, error={"code": "too_many", "text": "too many connections"}))
+    for pending in both:
+        with pytest.raises(ControlError, match="too many connections"):
+            pending.result()
+
+
+def test_events_come_in_order_and_the_stop_message_after_them() -> None:
+    wire = Wire()
+    wire.feed(line(operation="insert", collectionName="files", data={"kind": "created"}, seq=8, epoch=1))
+    wire.feed(line(collectionName="events", stopped={"lost": True, "reason": "cut", "snapshotSeq": 90, "epoch": 2}))
+    assert wire.event() == {"operation": "insert", "kind": "created", "seq": 8, "epoch": 1}
+    with pytest.raises(StreamLost) as caught:
+        wire.event()
+    assert (caught.value.snapshot_seq, caught.value.epoch) == (90, 2)
+    assert wire.event() is None
+
+
+def test_a_watcher_goes_on_behind_what_it_has_handled() -> None:
+    state = following()
+    assert state.lost is None
+    assert state.arguments() == {"since": 7, "epoch": 3, "paths": ["a"]}
+    assert state.handled(event(9, epoch=4), is_read=True) == (4, 9)
+    assert state.arguments() == {"since": 9, "epoch": 4, "paths": ["a"]}
+
+
+def test_a_watcher_saves_now_and_then_and_when_no_event_waits() -> None:
+    state = following()
+    saved = [state.handled(event(seq), is_read=False) for seq in range(1, 2 * EVERY + 1)]
+    assert [each for each in saved if each] == [(3, EVERY), (3, 2 * EVERY)]
+    assert state.handled(event(900), is_read=True) == (3, 900)
+
+
+def test_who_knows_nothing_yet_is_told_so_and_saves_once_it_has_looked() -> None:
+    state = following(None)
+    assert state.lost == Lost("nothing is known yet", 3, 50)
+    assert state.looked() == (3, 50)
+    assert state.arguments()["since"] == 50
+
+
+def test_after_a_loss_a_watcher_goes_on_from_before_it_looked() -> None:
+    state = following()
+    state.lose(StreamLost("the log begins at 80", 90, 4))
+    assert state.lost == Lost("the log begins at 80", 4, 90)
+    assert state.looked() == (4, 90)
+    assert state.arguments() == {"since": 90, "epoch": 4, "paths": ["a"]}
+
+
+def test_a_snapshot_is_a_cursor_only_once_it_is_whole() -> None:
+    state = following(None, snapshot=True)
+    assert state.looked() is None
+    assert state.handled(event(60, "present"), is_read=True) is None
+    assert state.arguments() == {"snapshot": True, "paths": ["a"]}  # as after a connection that ended too early
+    assert state.handled(event(60, "whole"), is_read=True) == (3, 60)
+    assert state.arguments() == {"since": 60, "epoch": 3, "paths": ["a"]}
+
+
+def test_a_consumer_is_registered_with_the_first_that_it_acknowledges() -> None:
+    state = following(None)
+    ack = {"consumer": "backup", "epoch": 3, "seq": 50}
+    expected = [("events.register", {"consumer": "backup", "since": 50}), ("events.ack", ack)]
+    assert list(state.acknowledging("backup", 3, 50)) == expected
+    assert list(state.acknowledging("backup", 3, 50)) == expected[1:]
+    assert list(following().acknowledging("backup", 3, 50)) == expected[1:]
+
+
+def test_the_place_of_a_consumer_is_what_the_daemon_keeps() -> None:
+    known = [{"consumer": "a", "epoch": 1, "seq": 2}, {"consumer": "b", "epoch": 3, "seq": 4}]
+    assert place_of("b", known) == (3, 4)
+    assert place_of("c", known) is None
+
+
+def test_pauses_grow_to_a_limit() -> None:
+    found = list(islice(pauses(), 40))
+    assert found == sorted(found)
+    assert found[-1] == LONGEST_PAUSE_S
+
+
+def test_the_client_costs_no_more_than_it_needs() -> None:
+    heavy = {"trio", "pyfuse3", "lmdb", "msgspec", "structlog", "fusestore.service", "fusestore.control.server"}
+    script = f"import sys, fusestore.client as c; assert not {heavy} & set(sys.modules); print(c.AsyncClient.__name__)"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("AsyncClient\n", "")
