@@ -20,8 +20,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bench import stores
+from fusestore.client import Client
 from fusestore.control.address import connect
-from fusestore.control.client import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
