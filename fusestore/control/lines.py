@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from fusestore.control.protocol import encode_broadcast
+from fusestore.control.broadcasts import encode_broadcast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -12,19 +12,14 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from uuid import UUID
-
-import msgspec
 
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
 PROTOCOL: Final = 1  # raised only when an old client could misread a line; everything else is a capability
 LINE_MAX: Final = 1 << 20  # bytes of one request; replies have no limit
-
-_ENCODER: Final = msgspec.json.Encoder()
 
 Tid = int | str | None
 
@@ -109,7 +104,7 @@ _SHAPE: Final = '{"tid": 1, "collectionName": "dispatcher", "methodName": "hello
 
 
 def encode_request(request: Request) -> bytes:
-    return _line(
+    return line_of(
         {
             "tid": request.tid,
             "collectionName": request.collection,
@@ -126,7 +121,7 @@ def encode_reply(tid: Tid, data: Any) -> bytes:
     Raises:
         TypeError, ValueError: `data` cannot be said in JSON.
     """
-    return _line({"tid": tid, "success": True, "data": data})
+    return line_of({"tid": tid, "success": True, "data": data})
 
 
 def encode_error(tid: Tid, error: ControlError) -> bytes:
@@ -138,60 +133,28 @@ def encode_error(tid: Tid, error: ControlError) -> bytes:
         "text": error.text,
         "hint": error.hint,
     }
-    return _line({"tid": tid, "success": False, "error": facts})
+    return line_of({"tid": tid, "success": False, "error": facts})
 
 
 def encode_progress(tid: Tid, done: int, total: int, unit: str) -> bytes:
     """A sign of life of a request that takes long; the reply follows."""
-    return _line({"tid": tid, "progress": {"done": done, "total": total, "unit": unit}})
-
-
-def encode_broadcast(event: Mapping[str, Any]) -> bytes:
-    """One event, as every watcher gets it."""
-    data = {key: value for key, value in event.items() if key not in ("operation", "seq", "epoch")}
-    return _broadcast(event["operation"], data, event["seq"], event["epoch"])
-
-
-def encode_present(data: Mapping[str, Any], seq: int, epoch: int, *, operation: str = "insert") -> bytes:
-    """An object that is there after the event `seq`, in the form of a broadcast."""
-    return _broadcast(operation, data, seq, epoch, snapshot=True)
-
-
-def encode_gone(id: bytes, seq: int, epoch: int) -> bytes:
-    """One that is not there any more after the event `seq`."""
-    return _broadcast("remove", {"kind": "gone", "id": str(UUID(bytes=id))}, seq, epoch, snapshot=True)
-
-
-def encode_whole(seq: int, epoch: int, total: int, partial: Iterable[str]) -> bytes:
-    """All that is there after the event `seq` has been told, in `total` lines; what follows are the events after it."""
-    data = {"kind": "whole", "total": total, "partial": sorted(partial)}
-    return _broadcast("update", data, seq, epoch, snapshot=True)
-
-
-def _broadcast(operation: str, data: Mapping[str, Any], seq: int, epoch: int, **marks: bool) -> bytes:
-    collection = "events" if data["kind"] in ("epoch", "whole") else "files"
-    message = {"operation": operation, "collectionName": collection, **marks, "data": data, "seq": seq, "epoch": epoch}
-    try:
-        line = _ENCODER.encode(message)  # a tenth of the time, and there are many of these
-    except UnicodeEncodeError:  # a name that is not UTF-8
-        return _line(message)
-    return line + b"\n" if line.isascii() else _line(message)
+    return line_of({"tid": tid, "progress": {"done": done, "total": total, "unit": unit}})
 
 
 def encode_progress_of_move(move: Mapping[str, Any]) -> bytes:
     """How far a move is: no event, so without a place in the log."""
-    return _line({"operation": "update", "collectionName": "moves", "data": {"kind": "move-progress", **move}})
+    return line_of({"operation": "update", "collectionName": "moves", "data": {"kind": "move-progress", **move}})
 
 
 def encode_ping() -> bytes:
     """A question whether the peer is still there; whatever it sends is an answer."""
-    return _line({"collectionName": "dispatcher", "ping": True})
+    return line_of({"collectionName": "dispatcher", "ping": True})
 
 
 def encode_stopped(reason: str, snapshot_seq: int, epoch: int) -> bytes:
     """The stream ends here because events are missing: look at the tree, then listen again from `snapshot_seq`."""
     stopped = {"lost": True, "reason": reason, "snapshotSeq": snapshot_seq, "epoch": epoch}
-    return _line({"collectionName": "events", "stopped": stopped})
+    return line_of({"collectionName": "events", "stopped": stopped})
 
 
 def readable_name(name: bytes) -> str:
@@ -199,7 +162,12 @@ def readable_name(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _line(message: Mapping[str, Any]) -> bytes:
+def line_of(message: Mapping[str, Any]) -> bytes:
+    """Any message as it travels.
+
+    Raises:
+        TypeError, ValueError: it cannot be said in JSON.
+    """
     return json.dumps(message, separators=(",", ":"), allow_nan=False, default=_plain).encode("ascii") + b"\n"
 
 

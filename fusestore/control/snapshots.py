@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 import trio
 
-from fusestore.control.protocol import encode_gone, encode_present, encode_whole
+from fusestore.control.broadcasts import encode_gone, encode_present, encode_whole
 from fusestore.service.breath import Breath
 
 if TYPE_CHECKING:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusestore.control.broadcasts import encode_broadcast
 from fusestore.control.protocol import (
     LINE_MAX,
     Decoder,
     Request,
     Unreadable,
     decode_request,
-    encode_broadcast,
     encode_error,
     encode_progress,
     encode_reply,
