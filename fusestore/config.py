@@ -11,6 +11,7 @@ import json
 import os
 import re
 import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
@@ -178,56 +179,10 @@ _SECTIONS: Final[dict[str, type[_Section]]] = {
     "log": Log,
 }
 
-_DEFAULT_TOML: Final = """\
-# The settings of this fusestore store. What is left out has the default shown here; a change counts from
-# the next mount. `fusestore reload` takes in now what it can, and names the rest.
-
-# [mount]
-# allow_other = false        # let other users into the mount
-# writeback = false          # the kernel's writeback cache; only when every root has outside = "none"
-# prefer = []                # roots whose copies of a file are read rather than others, the first before the next
-
-# [control]
-# socket = "control.sock"    # where the control socket is
-# mode = "0600"              # who may connect to it: "0660" also those of its group
-# group = ""                 # whose group it is
-# readers = []               # users, and groups as in ["alice", "@lab"], who may see everything
-# operators = []             # and have things done with everybody's files
-# admins = []                # and end the daemon
-
-# [hash]
-# algorithm = "blake3"       # or "sha256"
-
-# [events]
-# keep = 1_000_000           # how many events a watcher can go back
-# keep_days = 0              # and for how long at most; 0: no limit
-# keep_unacked = 10_000_000  # how many are kept at most for named consumers that have not acknowledged them
-
-# [moves]
-# workers = 8                # moves carried at the same time
-# per_pair = 2               # of those, between the same two roots
-# rate = 0                   # bytes a second that moves and replicas may copy, all together; 0: no limit
-
-# [scrub]
-# every_days = 0             # how often everything is read again and compared with its hash; 0: only when asked
-# rate = 33_554_432          # bytes a second that this may read
-
-# [log]
-# level = ""                 # "debug", "info", "warning" or "error"; "": what $FUSESTORE_LOG_LEVEL says, or "info"
-
-# One table for each resource root. `path` is absolute or below this store; `outside` says who else touches its disk:
-# "none", "readers" or "writers" (the default for a root that is not below this store). `copies = 2` keeps a
-# verified copy of each of its files on another resource root. `trash_s` keeps the bytes that a move leaves behind for
-# so many seconds in the root's trash, `trash_removed = true` those of removed files too. `watch` says when a disk that
-# others write to is watched for their changes: "listeners" (while somebody listens for events), "always" or "never".
-[roots.main]
-path = "main"
-"""
-
 
 def default_toml() -> str:
     """The text of a new store's config: one resource root, `main`, and the defaults as comments."""
-    return _DEFAULT_TOML
+    return resources.files("fusestore").joinpath("default.toml").read_text()
 
 
 def load(store: Path) -> Config:

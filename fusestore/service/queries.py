@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import trio
-
-from fusestore.core.moves import OPEN
-from fusestore.model import MoveNo, MoveState
-from fusestore.service import (
-    awaiting,
-    copies,
-    describing,
-    emptying,
-    soundness,
-)
 from fusestore.service.asked.contents import Contents
 from fusestore.service.asked.copies import Copies
 from fusestore.service.asked.feed import Feed
 from fusestore.service.asked.moves import Moves
 from fusestore.service.asked.objects import Objects
+from fusestore.service.asked.status import Status
 from fusestore.service.asked.upkeep import Scrubber, Upkeep
 from fusestore.service.reloading import Reloading
 
@@ -29,13 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
-    from fusestore.model import Move
+    from fusestore.model import Move, MoveNo
     from fusestore.service.store import Store
 
-TROUBLE_SHOWN = 5
 
-
-class Queries(Feed, Objects, Contents, Copies, Moves, Upkeep):
+class Queries(Status, Feed, Objects, Contents, Copies, Moves, Upkeep):
     """Answers questions about one store.
 
     Args:
@@ -54,71 +41,12 @@ class Queries(Feed, Objects, Contents, Copies, Moves, Upkeep):
         scrubber: Scrubber,
         stop: Callable[[], None],
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._mountpoint = mountpoint
         self._running = running
         self._settled = settled
         self._scrubber = scrubber
         self._started = time.monotonic()
-        self._news = trio.Event()
-        self._acked = trio.Event()
-        self._awaited = False  # somebody waits for news: for most changes nobody does
         self.reloading = Reloading(store)
         self.reload = self.reloading.reload
         self.shutdown = stop
-        store.index.on_events = self._on_events
-
-    def status(self) -> dict[str, Any]:
-        """Roots, room, moves, the index, and whether an operator is needed."""
-        store = self._store
-        roots = [describing.root(store, driver) for driver in store.roots.values()]
-        moves = store.index.moves(open_only=True)
-        states = [move.state for move in moves]
-        fault = store.index.fault
-        trouble = [f"nothing can be changed until the next mount: {fault.args[0]}"] if fault is not None else []
-        trouble += [describing.trouble_of(root) for root in roots if root["reason"] and not _left(root)]
-        trouble += [f"root {root['name']} is not drained: {why}" for root in roots for why in _held(root)]
-        bad = soundness.all_unsound(store)
-        trouble += [
-            f"{describing.text(store.path(inode.number))} is {each.outcome.name.lower()}" for inode, each in bad
-        ]
-        trouble += copies.shortages(store)
-        trouble += [
-            f"root {root['name']} is not watched everywhere: {why}" for root in roots for why in _unwatched(root)
-        ]
-        trouble += [f"move {move.number} waits: {move.reason}" for move in moves if awaiting.needs_help(move)]
-        return {
-            "store": os.fspath(store.config.store),
-            "mountpoint": os.fspath(self._mountpoint),
-            "pid": os.getpid(),
-            "uptime_s": round(time.monotonic() - self._started, 3),
-            "health": "; ".join(trouble[:TROUBLE_SHOWN]) or "ok",
-            "roots": roots,
-            "moves": {state.value: states.count(state) for state in MoveState if state in OPEN},
-            "replicas": {"due": store.index.counts()["due"]},
-            "damaged": len(bad),
-            "open_files": len(store.files),
-            "index": {
-                "inodes": store.index.counts()["inodes"],
-                "events": self.last_seq - self.first_seq + 1,
-                "size_bytes": store.index.size_bytes,
-                "epoch": self.epoch,
-                "last_seq": self.last_seq,
-            },
-        }
-
-
-def _left(root: dict[str, Any]) -> bool:
-    """Whether no file is on a root any more, so that nobody misses it."""
-    return root["drain"] is not None and root["drain"]["state"] == "drained"
-
-
-def _unwatched(root: dict[str, Any]) -> list[str]:
-    """Why changes by others are found only now and then on a root that is watched for them."""
-    return [root["watch"]["reason"]] if root["watch"] is not None and root["watch"]["reason"] else []
-
-
-def _held(root: dict[str, Any]) -> list[str]:
-    """What keeps files on a root that is to be empty, and does not pass by itself."""
-    held = root["drain"]["held"] if root["drain"] is not None and not _left(root) else []
-    return sorted({each["reason"] for each in held} - emptying.PASSING)

@@ -28,10 +28,12 @@ SYNC_POLL_S = 0.005
 class Feed:
     """What watchers ask."""
 
-    _store: Store
-    _news: trio.Event
-    _acked: trio.Event
-    _awaited: bool  # somebody waits for news: for most changes nobody does
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._news = trio.Event()
+        self._acked = trio.Event()
+        self._awaited = False  # somebody waits for news: for most changes nobody does
+        store.index.on_events = self._on_events
 
     @property
     def first_seq(self) -> int:
