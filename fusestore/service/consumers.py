@@ -35,7 +35,7 @@ def get(store: Store, name: str) -> Consumer:
     Raises:
         NoConsumer
     """
-    consumer = store.index.consumer(name)
+    consumer = store.index.consumer(name) if _NAME.fullmatch(name) else None
     if consumer is None:
         raise NoConsumer(name)
     return consumer
@@ -70,7 +70,9 @@ def acknowledge(store: Store, name: str, seq: int, epoch: int) -> Consumer:
 
 def forget(store: Store, name: str) -> bool:
     """Keep nothing for a consumer any more; False if there is none of that name."""
-    if store.index.consumer(name) is None:
+    try:
+        get(store, name)
+    except NoConsumer:
         return False
     _put(store, name, None)
     return True

@@ -154,9 +154,10 @@ def test_who_begins_in_an_earlier_epoch_acknowledges_events_of_that(opened: Open
     assert list(check(index)) == []
 
 
-@pytest.mark.parametrize("name", ["", "a b", "-x", "x" * 65, "ü", "a/b", "a\n"])
+@pytest.mark.parametrize("name", ["", "\ud800", "a b", "-x", "x" * 65, "ü", "a/b", "a\n"])
 def test_what_is_no_name_is_refused(opened: Opened, name: str) -> None:
     with pytest.raises(InvalidRequest):
         consumers.register(opened.store, name, 0, 1)
     with pytest.raises(NoConsumer):
         consumers.acknowledge(opened.store, name, 1, 1)
+    assert not consumers.forget(opened.store, name)
