@@ -6,18 +6,18 @@ from typing import Annotated, Any
 
 import typer
 
-from fusestore.cli.options import Json, Socket, What
+from fusestore.cli.options import Json, Socket, What, Where
 from fusestore.cli.output import duration, moment, print_facts, print_json, print_table, size
 from fusestore.cli.progress import progress
-from fusestore.cli.target import connect, find
+from fusestore.cli.target import connect, find, reach
 from fusestore.client.wire import QUICK_S
 from fusestore.errors import StartupError, UsageError
 from fusestore.model import counted
 
 
-def status(socket: Socket = None, json: Json = False) -> None:
+def status(where: Where = None, socket: Socket = None, json: Json = False) -> None:
     """Show roots, space, moves, index and health."""
-    with connect(socket) as client:
+    with reach(where, socket) as client:
         facts = client.call("dispatcher.status")
     if json:
         print_json(facts)

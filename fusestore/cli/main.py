@@ -36,7 +36,7 @@ VERBS: Final[Verbs] = (
     (store.init, "fusestore init /srv/store"),
     (mounting.mount, "fusestore mount /srv/store /mnt/lab"),
     (mounting.umount, "fusestore umount /mnt/lab"),
-    (inspect.status, "fusestore status --socket /srv/store/control.sock"),
+    (inspect.status, "fusestore status /srv/store"),
     (inspect.stat, "fusestore stat /mnt/lab/resources/main/run1.fastq"),
     (inspect.where, "fusestore where 01932f6c-7a55"),
     (inspect.history, "fusestore history /mnt/lab/uploads/removed.txt --json"),

@@ -21,6 +21,7 @@ from fusestore.model import counted
 if TYPE_CHECKING:
     from fusestore.client import Client
 
+NOTHING: Final = "nothing is on its way; `fusestore moves list --all` shows what was"
 PAGE: Final = 1000
 LONGEST_S: Final = 1e9
 _WELL: Final = ("done", "superseded")
@@ -61,7 +62,7 @@ def list_moves(everything: All = False, limit: Limit = None, socket: Socket = No
     elif found:
         print_moves(found)
     else:
-        print("nothing is on its way")
+        print("nothing ever was on its way" if everything else NOTHING)
 
 
 def _newest(client: Client, everything: bool, limit: int) -> list[dict[str, Any]]:

@@ -13,3 +13,7 @@ Socket = Annotated[
 ]
 What = Annotated[str, typer.Argument(metavar="PATH|ID", help="A path inside a mount, or an id (8 hex digits or more).")]
 Store = Annotated[str, typer.Argument(metavar="STORE", help="The store's directory.")]
+Where = Annotated[
+    str | None,
+    typer.Argument(metavar="[STORE|PATH]", help="A store, or a path in a mount.", show_default=False),
+]

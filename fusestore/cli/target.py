@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from fusestore import config
 from fusestore.cli.mountpoint import GONE
 from fusestore.client import Client
 from fusestore.control.locate import Location, locate
@@ -44,6 +45,19 @@ def connect(given: str | None, *, near: str = ".") -> Client:
     if location is None:
         raise NoDaemon("no store is mounted here; say which daemon with --socket STORE/control.sock")
     return Client(location.socket)
+
+
+def reach(where: str | None, given: str | None) -> Client:
+    """The daemon of a store, or of the mount that a path lies in; without either as `connect`.
+
+    Raises:
+        StoreError: the store's config cannot be read; NoDaemon.
+    """
+    if where is None:
+        return connect(given)
+    if (Path(where) / config.CONFIG_NAME).is_file():
+        return connect(str(config.load(Path(where)).socket))
+    return connect(None, near=where)
 
 
 def find(what: str, given: str | None) -> Target:

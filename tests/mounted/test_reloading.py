@@ -45,6 +45,12 @@ def test_a_move_that_crawls_goes_at_the_new_rate_and_nothing_is_unmounted(travel
     assert travel.record(travel.resources / "cold" / "f")["hash"].startswith("blake3:")
 
 
+def test_a_daemon_is_found_by_its_store_and_by_any_path_in_its_mount(subject: Mounted) -> None:
+    for where in (subject.store, subject.mountpoint, subject.mountpoint / "uploads"):
+        assert subject.json("status", where)["pid"] == subject.pid
+    assert "no store is mounted here" in subject.cli("status", "/", code=6).err
+
+
 def test_more_copies_are_made_of_what_is_there_and_one_more_mistake_changes_nothing(subject: Mounted) -> None:
     (subject.resources / "main" / "f").write_bytes(b"content")
     subject.wait()
