@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import select
 import time
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -66,6 +67,7 @@ class Connection:
         self._outbox = Outbox(stream)
         self._known = Known(queries)
         self._long = 0
+        self._much = trio.Lock()
         self._asked_at = trio.current_time()
         self._feed: Feed
         self._pulse: Pulse
@@ -179,7 +181,8 @@ class Connection:
 
         try:
             work = partial(answer, method, job.request, self._call(report))
-            await self._outbox.put(await self._connections.jobs.run(job, work))
+            async with self._much if method.is_much else nullcontext():
+                await self._outbox.put(await self._connections.jobs.run(job, work))
         finally:
             self._long -= 1
 

@@ -174,8 +174,8 @@ async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
 
 METHODS: Final = {
     "get": Method(get, GetWhat),
-    "list": Method(list_files, ListWhat, Role.ANYONE),
-    "find": Method(find, FindWhat, Role.ANYONE),
+    "list": Method(list_files, ListWhat, Role.ANYONE, is_much=True),
+    "find": Method(find, FindWhat, Role.ANYONE, is_much=True),
     "digest": Method(digest, What, Role.ANYONE),
     "where": Method(where, What),
     "reread": Method(reread, What, Role.OPERATOR),

@@ -150,11 +150,16 @@ class Arguments(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table; the handler's docstring is its help."""
+    """One row of the table; the handler's docstring is its help.
+
+    Attributes:
+        is_much: it answers so much that only one answer at a time is made for a peer, which may not read it.
+    """
 
     handler: Callable[[Call, Any], Any]
     arguments: type[Arguments] = Arguments
     role: Role = Role.READER
+    is_much: bool = False
 
     @property
     def is_long(self) -> bool:

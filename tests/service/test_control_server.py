@@ -324,6 +324,24 @@ async def test_an_idle_crowd_makes_room_and_a_busy_one_says_so(
             assert (await third.ask("dispatcher.ping"))["data"] == "pong"
 
 
+async def test_whoever_asks_for_much_and_does_not_read_holds_one_answer_of_it(world: World) -> None:
+    made = 0
+
+    async def entries(*_: object, **__: object) -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return {"entries": ["x" * 300_000], "after": None}
+
+    world.queries.entries = entries  # type: ignore[method-assign]
+    async with world.peer() as peer:
+        for tid in range(connection.LONG_MAX):
+            await peer.send({"tid": tid, "collectionName": "files", "methodName": "list", "data": {"path": "uploads"}})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert 1 <= made <= 4  # what is on its way, what waits for that, and the next
+        tids = {message["tid"] for _ in range(connection.LONG_MAX) if (message := await peer.receive())}
+        assert tids == set(range(connection.LONG_MAX))
+
+
 async def test_not_all_places_can_be_used_to_listen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LISTENING", 1)
     async with world.peer() as first, world.peer() as second:
