@@ -182,8 +182,9 @@ class Connection:
         try:
             work = partial(answer, method, job.request, self._call(report))
             async with self._much if method.is_much else nullcontext():
-                await self._outbox.put(await self._connections.jobs.run(job, work))
+                await self._outbox.put(await job.run(work))
         finally:
+            self._connections.jobs.forget(job)
             self._long -= 1
 
     async def _answer(self, method: Method, request: Request) -> None:

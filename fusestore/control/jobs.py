@@ -79,6 +79,12 @@ class Job:
             self.ended_ns = time.time_ns()
             self.ended.set()
 
+    def give_up(self) -> None:
+        """End without having begun."""
+        self._state = CANCELLED
+        self.ended_ns = time.time_ns()
+        self.ended.set()
+
     def cancel(self) -> None:
         """Have it end where it can; nothing happens to one that is over."""
         self._scope.cancel()
@@ -134,15 +140,14 @@ class Jobs:
         return [job for job in self._jobs.values() if role >= Role.OPERATOR or job.peer.uid == peer.uid]
 
     def add(self, job: Job) -> None:
-        """Know of an ordinary one from now on, so that it can be cancelled before it has had its turn."""
+        """Know of an ordinary one from now on, so that it can be cancelled before it has had its turn; see `forget`."""
         self._jobs[job.id] = job
 
-    async def run(self, job: Job, work: Work) -> bytes:
-        """Do it here and return its reply; it is forgotten when it is over."""
-        try:
-            return await job.run(work)
-        finally:
-            del self._jobs[job.id]
+    def forget(self, job: Job) -> None:
+        """An ordinary one is over, or its connection was before it had its turn."""
+        del self._jobs[job.id]
+        if not job.ended.is_set():
+            job.give_up()
 
     def start(self, job: Job, work: Work) -> None:
         """Begin one in the background.

@@ -342,6 +342,22 @@ async def test_whoever_asks_for_much_and_does_not_read_holds_one_answer_of_it(wo
         assert tids == set(range(connection.LONG_MAX))
 
 
+async def test_nothing_is_left_of_whoever_goes_before_its_requests_have_had_their_turn(world: World) -> None:
+    async def entries(*_: object, **__: object) -> None:
+        await trio.sleep_forever()
+
+    world.queries.entries = entries  # type: ignore[method-assign, assignment]
+    async with world.peer() as peer:
+        for tid in range(connection.LONG_MAX):
+            await peer.send({"tid": tid, "collectionName": "files", "methodName": "list", "data": {"path": "uploads"}})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        async with world.peer() as other:
+            assert len((await other.ask("jobs.list"))["data"]) == connection.LONG_MAX
+    async with world.peer() as other:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert (await other.ask("jobs.list"))["data"] == []
+
+
 async def test_not_all_places_can_be_used_to_listen(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LISTENING", 1)
     async with world.peer() as first, world.peer() as second:
