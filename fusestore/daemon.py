@@ -219,7 +219,7 @@ async def _serve(
     queries = Queries(store, mountpoint, mover.running, hasher.idle, scrubber, session.stop)
     async with trio.open_nursery() as nursery:
         connections = await nursery.start(serve, queries)
-        events = EventsFile(log_file.LogFile(queries, lambda: connections.roles))
+        events = EventsFile(log_file.LogFile(queries, connections.lines, lambda: connections.roles))
         session.show(events)
         parts = (mover, hasher, replicator, scrubber, drainer, notices, manifests, events, Watcher(store))
         jobs: list[Job] = [*(part.run for part in parts), *(partial(duty, store) for duty in keeper.DUTIES)]

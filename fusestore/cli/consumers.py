@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import duration, print_json, print_table
 from fusestore.cli.target import connect
+from fusestore.client.following import Following
 from fusestore.errors import StartupError, UsageError
 
 if TYPE_CHECKING:
     from typing import Any
 
     from fusestore.client import Client
-
-EVERY: Final = 100  # events that are acknowledged together, while more wait to be printed
 
 
 def consumers(
@@ -68,15 +67,15 @@ class Acknowledging:
         self._client = client
         self._printing = printing
         self._name = name
-        self._printed = 0
+        self._standing = Following({}, snapshot=False)
         self.since: int = client.call("events.register", {"consumer": name, "since": since})["seq"]
 
     def printed(self, event: dict[str, Any]) -> None:
         """An event is with whoever reads what is printed."""
-        self._printed += 1
-        if self._printed >= EVERY or self._printing.is_read:
-            self._client.call("events.ack", {"consumer": self._name, "seq": event["seq"], "epoch": event["epoch"]})
-            self._printed = 0
+        at = self._standing.handled(event, is_read=self._printing.is_read)
+        if at is not None:
+            for method, data in self._standing.acknowledging(self._name, *at):
+                self._client.call(method, data)
 
 
 def wait_acknowledged(client: Client, name: str, left_s: float | None) -> None:

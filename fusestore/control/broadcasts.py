@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from uuid import UUID
 
 import msgspec
 
 from fusestore.control.protocol import line_of
+from fusestore.service.describing import id_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,7 +28,7 @@ def encode_present(data: Mapping[str, Any], seq: int, epoch: int, *, operation: 
 
 def encode_gone(id: bytes, seq: int, epoch: int) -> bytes:
     """One that is not there any more after the event `seq`."""
-    return _broadcast("remove", {"kind": "gone", "id": str(UUID(bytes=id))}, seq, epoch, snapshot=True)
+    return _broadcast("remove", {"kind": "gone", "id": id_text(id)}, seq, epoch, snapshot=True)
 
 
 def encode_whole(seq: int, epoch: int, total: int, partial: Iterable[str]) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Any, Final
 
-from fusestore.control.events import Number, why_lost
-from fusestore.control.methods import Arguments, Call, Method, Role
+from fusestore.control.events import why_lost
+from fusestore.control.methods import Arguments, Call, Method, Number, Role
 from fusestore.errors import ControlError
 
 

@@ -25,7 +25,7 @@ from msgspec import Meta
 
 from fusestore.control.files import one_of
 from fusestore.control.filters import Filter
-from fusestore.control.methods import Arguments, Call, Method, names
+from fusestore.control.methods import Arguments, Call, Method, Number, names
 from fusestore.control.protocol import encode_progress_of_move, encode_stopped
 from fusestore.errors import ControlError, FusestoreError
 from fusestore.model import KINDS
@@ -40,8 +40,6 @@ BATCH: Final = 256  # events read at once; well below a full outbox
 LIST_MAX: Final = 10_000
 PROGRESS_S: Final = 0.3
 COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth another line
-
-Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # a seq or an epoch
 
 
 class Wanted(Arguments, forbid_unknown_fields=True):
@@ -120,22 +118,22 @@ class Feed:
             self._tell_waiting()
         return scope is not None
 
-    def prepare(self) -> None:
-        """Count as listening from now on, though nothing is fed before `start`."""
+    def prepare(self) -> trio.CancelScope:
+        """Count as listening from now on, though nothing is fed before `start`; returns what ends it."""
         self.stop()
-        self._scope = trio.CancelScope()
+        self._scope = scope = trio.CancelScope()
+        return scope
 
     def start(self, since: int | None, reason: str, wanted: Filter, *, progress: bool = False) -> None:
         """Feed the events after `since`, or without one all that is there and then what comes after that.
 
         With a `reason` why events are missing, say that and no more.
         """
-        self.stop()
-        self._scope = trio.CancelScope()
+        scope = self.prepare()
         self._position = since if since is not None else -1
-        self._nursery.start_soon(self._follow, since, reason, wanted, self._scope)
+        self._nursery.start_soon(self._follow, since, reason, wanted, scope)
         if progress and not reason:
-            self._nursery.start_soon(self._tell_progress, self._scope)
+            self._nursery.start_soon(self._tell_progress, scope)
 
     async def _tell_progress(self, subscription: trio.CancelScope) -> None:
         """How far the moves are that go on, as long as the subscription lasts."""

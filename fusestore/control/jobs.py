@@ -75,13 +75,11 @@ class Job:
                 self.reply = encode_error(self.request.tid, error)
             return self.reply
         finally:
-            self._state = _outcome(self.reply)
-            self.ended_ns = time.time_ns()
-            self.ended.set()
+            self.end()
 
-    def give_up(self) -> None:
-        """End without having begun."""
-        self._state = CANCELLED
+    def end(self) -> None:
+        """It is over, with its reply or, if it never began or was cut off, without."""
+        self._state = _outcome(self.reply)
         self.ended_ns = time.time_ns()
         self.ended.set()
 
@@ -147,7 +145,7 @@ class Jobs:
         """An ordinary one is over, or its connection was before it had its turn."""
         del self._jobs[job.id]
         if not job.ended.is_set():
-            job.give_up()
+            job.end()
 
     def start(self, job: Job, work: Work) -> None:
         """Begin one in the background.

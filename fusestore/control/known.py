@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import trio
 from msgspec import Meta, field
 
-from fusestore.control.events import Number, Wanted, chosen
-from fusestore.control.methods import Call, Method
+from fusestore.control.events import Wanted, chosen
+from fusestore.control.methods import Call, Method, Number
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:

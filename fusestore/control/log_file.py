@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from fusestore.control.lines import Lines
 from fusestore.control.methods import Role
 from fusestore.control.protocol import encode_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fusestore.control.lines import Lines
     from fusestore.control.methods import Queries
     from fusestore.control.roles import Roles
     from fusestore.model import Owner
@@ -73,9 +73,9 @@ class Reader:
 class LogFile:
     """The file; one for all its readers."""
 
-    def __init__(self, queries: Queries, roles: Callable[[], Roles]) -> None:
+    def __init__(self, queries: Queries, lines: Lines, roles: Callable[[], Roles]) -> None:
         self._queries = queries
-        self._lines = Lines(queries)
+        self._lines = lines
         self._roles = roles  # those of now
         self._readers: set[Reader] = set()
         self._end = Mark(0, max(queries.first_seq - 1, queries.last_seq - SHOWN))

@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 Report = Callable[[int, int, str], None]  # done, total, unit
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]  # of a move, a seq or an epoch
 
 
 class Presence(Protocol):

@@ -7,12 +7,10 @@ from typing import Annotated, Any, Final
 from msgspec import Meta
 
 from fusestore.control.files import one_of
-from fusestore.control.methods import Arguments, Call, Method, Role
+from fusestore.control.methods import Arguments, Call, Method, Number, Role
 from fusestore.errors import ControlError
 
 LIST_MAX: Final = 10_000
-
-Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class Which(Arguments, forbid_unknown_fields=True):

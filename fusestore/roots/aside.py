@@ -54,25 +54,23 @@ class Aside:
         files = list(dict.fromkeys(fd for work in works for fd in work.files))
         request = [(work.name, [files.index(fd) for fd in work.files], work.arguments) for work in works]
         raised: dict[int, FusestoreError] = {}
+
+        def goes_on(number: int, size: int) -> bool:
+            try:
+                progress[number](size)
+            except FusestoreError as error:
+                raised[number] = error
+            return number not in raised
+
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
                 socket.send_fds(self._running(), [msgpack.encode(request)], [theirs.fileno(), *files])
             while isinstance((said := _received(ours))[0], int):
-                number, size = said
-                try:
-                    progress[number](size)
-                except FusestoreError as error:
-                    raised[number] = error
-                    ours.send(STOP)
-                else:
-                    ours.send(GO)
+                ours.send(GO if goes_on(*said) else STOP)
         for number, (_, _, size) in enumerate(said):
             if number not in raised:
-                try:
-                    progress[number](size)
-                except FusestoreError as error:
-                    raised[number] = error
+                goes_on(number, size)
         return [raised.get(number) or _result(work, *said[number][:2]) for number, work in enumerate(works)]
 
     def _running(self) -> socket.socket:

@@ -84,10 +84,8 @@ def copy_file(
         else:
             _set_aside(target, before)
             _copy_bytes(source, target, before.st_size, hasher, progress)
-        if (
-            not os.fstat(target).st_size == hasher.size == before.st_size
-        ):  # for ext4 it is dear even when it does nothing
-            os.ftruncate(target, hasher.size)
+        if not os.fstat(target).st_size == hasher.size == before.st_size:
+            os.ftruncate(target, hasher.size)  # which takes ext4 a tenth of a millisecond also when it changes nothing
         backing = Backing(root, *birth_fd(target))
         _copy_attributes(source, target, before, label._replace(backing=backing) if label is not None else None)
         return CopyResult(hasher.size, hasher.digest(), backing)

@@ -79,7 +79,7 @@ def forget(store: Store, name: str) -> bool:
 
 
 def _put(store: Store, name: str, consumer: Consumer | None) -> None:
-    batch = store.batch(grows=False)
+    batch = store.batch()
     batch.meta(schema.consumer_row(name), schema.CONSUMER.pack(consumer) if consumer is not None else None)
     store.index.apply(batch)
 

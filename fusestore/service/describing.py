@@ -172,7 +172,7 @@ def present(inode: Inode, path: bytes, root: str, home: str) -> dict[str, Any]:
         "kind": "present",
         "id": id_text(inode.id),
         "inode": inode.number,
-        "type": TYPES[stat.S_IFMT(inode.mode)],
+        "type": type_of(inode),
         "path": text(path),
         "root": root,
         "home": home,
@@ -180,7 +180,7 @@ def present(inode: Inode, path: bytes, root: str, home: str) -> dict[str, Any]:
         "size": inode.size,
         "mtime_ns": inode.mtime_ns,
         "hash": tagged(inode.hash_algorithm, inode.current_hash),
-        "state": State(inode.state).name.lower(),
+        "state": state_of(inode),
     }
 
 

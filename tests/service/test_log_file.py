@@ -10,6 +10,7 @@ import trio
 
 from fusestore.config import Control
 from fusestore.control import log_file
+from fusestore.control.lines import Lines
 from fusestore.control.log_file import LogFile
 from fusestore.control.roles import Roles
 from fusestore.model import Owner
@@ -22,7 +23,7 @@ READ = 128 << 10
 
 
 async def opened(queries: FakeQueries) -> LogFile:
-    log = LogFile(queries, lambda: Roles(Control()))
+    log = LogFile(queries, Lines(queries), lambda: Roles(Control()))
     await log.measure()
     return log
 
@@ -180,11 +181,12 @@ async def test_an_empty_log_is_an_empty_file() -> None:
 
 
 def test_who_may_listen_at_the_socket_may_read_it() -> None:
-    alone = LogFile(FakeQueries(), lambda: Roles(Control()))
+    queries = FakeQueries()
+    alone = LogFile(queries, Lines(queries), lambda: Roles(Control()))
     assert alone.mode == 0o400
     assert alone.may_read(Owner(0, 0, 1), [])
     assert not alone.may_read(Owner(1001, 1001, 1), [1002])
-    shared = LogFile(FakeQueries(), lambda: Roles(Control(readers=("1001", "@1002"))))
+    shared = LogFile(queries, Lines(queries), lambda: Roles(Control(readers=("1001", "@1002"))))
     assert shared.mode == 0o444
     assert shared.may_read(Owner(1001, 5, 1), [])
     assert shared.may_read(Owner(1003, 5, 1), [7, 1002])

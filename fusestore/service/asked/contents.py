@@ -7,11 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusestore.errors import NotFound
 from fusestore.model import DOWNLOADS, UPLOADS, InodeNo
-from fusestore.service import (
-    acting,
-    describing,
-    reserving,
-)
+from fusestore.service import acting, describing, reserving
 from fusestore.service.asked.names import Names
 
 if TYPE_CHECKING:

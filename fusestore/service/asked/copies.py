@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from fusestore.service import (
-    absence,
-    copies,
-    describing,
-    draining,
-    dropping,
-    emptying,
-    replicating,
-)
+from fusestore.service import absence, copies, describing, draining, dropping, emptying, replicating
 from fusestore.service.asked.names import Names
 
 if TYPE_CHECKING:

@@ -8,10 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 import trio
 
 from fusestore.errors import IndexFull
-from fusestore.service import (
-    consumers,
-    describing,
-)
+from fusestore.service import consumers, describing
 from fusestore.service.presenting import Presence
 
 if TYPE_CHECKING:

@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fusestore.model import MOUNT_ROOT, MoveNo, MoveState
-from fusestore.service import (
-    awaiting,
-    cancelling,
-    copies,
-    describing,
-    moving,
-    steering,
-    surveying,
-)
+from fusestore.service import awaiting, cancelling, copies, describing, moving, steering, surveying
 from fusestore.service.asked.names import Names
 
 if TYPE_CHECKING:

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 from fusestore.core.rights import SEARCH, may
 from fusestore.errors import Forbidden, InvalidRequest, NotFound
 from fusestore.model import MOUNT_ROOT, InodeNo
-from fusestore.service import (
-    listing,
-    looking,
-)
+from fusestore.service import listing, looking
 
 if TYPE_CHECKING:
     from fusestore.core.rights import Asker

@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Any
 from fusestore.errors import FusestoreError, NotFound
 from fusestore.model import InodeNo, JournalEntry
 from fusestore.roots.hashing import tagged
-from fusestore.service import (
-    copies,
-    describing,
-    digesting,
-    explaining,
-    listing,
-    remembering,
-    retrieving,
-    xattrs,
-)
+from fusestore.service import copies, describing, digesting, explaining, listing, remembering, retrieving, xattrs
 from fusestore.service.asked.names import Names
 
 if TYPE_CHECKING:

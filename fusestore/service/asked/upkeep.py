@@ -9,13 +9,7 @@ import trio
 
 from fusestore.errors import NotFound
 from fusestore.model import MOUNT_ROOT
-from fusestore.service import (
-    describing,
-    retrieving,
-    soundness,
-    trash,
-    verifying,
-)
+from fusestore.service import describing, retrieving, soundness, trash, verifying
 from fusestore.service.asked.names import Names
 
 if TYPE_CHECKING:
