@@ -241,6 +241,8 @@ class Carrier:
                     held.append(self._held(number, good))
                 elif not good:
                     held.append(Held(number, follower.READS_DIFFERENTLY))
+                elif self._is_of_no_use(load):
+                    continue
                 elif not follower.is_still(self._store, load):
                     written.append(load)
                 elif (reason := self._changed(load)) is not None:
@@ -256,18 +258,20 @@ class Carrier:
         """Bring a good copy up to a file that is written, and switch while its writers wait for nothing else."""
         try:
             with Follower(self._store, load) as copy:
-                while (reason := self._lost(load) or self._rotten(load)) is None:
+                while not self._is_of_no_use(load):
+                    if (reason := self._rotten(load)) is not None:
+                        held.append(Held(load.number, reason))
+                        return
                     self._look()
                     await copy.catch_up()
                     await copy.prove()
                     self._look()
                     await trio.to_thread.run_sync(self._store.index.sync_log)
                     async with copy.turn():
-                        if self._lost(load) is None and (stamp := copy.finish()) is not None:
+                        if not self._is_of_no_use(load) and (stamp := copy.finish()) is not None:
                             discards += self._arrive(load, stamp)
                             del loads[load.number]
                             return
-                held.append(Held(load.number, reason))
         except (OSError, FusestoreError) as error:
             held.append(self._held(load.number, error))
 
@@ -285,27 +289,21 @@ class Carrier:
         self._tally.arrived(load.number, load.size)
         return discards
 
-    def _lost(self, load: Load) -> str | None:
-        """Why a copy is of no use: the object does not belong where it was to go.
+    def _is_of_no_use(self, load: Load) -> bool:
+        """Whether the object does not belong any more where its copy was to go; that holds nobody up.
 
         Raises:
             RootDrained: nothing may go there any more.
         """
         store = self._store
         draining.refuse(store, load.target)
-        if store.index.inode(load.number) is None:
-            return "removed"
-        home = store.placement.home_spots(load.number)
-        if store.placement.is_home(load.number) or home[0].root != load.target.number:
-            return "renamed"
-        return None
+        if store.index.inode(load.number) is None or store.placement.is_home(load.number):
+            return True
+        return store.placement.home_spots(load.number)[0].root != load.target.number
 
     def _changed(self, load: Load) -> str | None:
         """Why a verified copy must not be used: the object is not the one any more that was planned."""
         store = self._store
-        reason = self._lost(load)
-        if reason is not None:
-            return reason
         inode = store.inode(load.number)
         if inode.version != load.version:
             return CHANGED
