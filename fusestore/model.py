@@ -322,6 +322,8 @@ class Cause(StrEnum):
     OUTSIDE = "outside"
     RECOVER = "recover"
     EXPIRE = "expire"
+    SCRUB = "scrub"
+    API = "api"  # asked for on the control socket
 
 
 class Operation(StrEnum):
@@ -368,6 +370,7 @@ class Event(Struct, array_like=True):
     seq: int = 0
     epoch: int = 0
     time_ns: int = 0
+    tid: int | str | None = None  # of the request on the socket
 
 
 class JournalEntry(Struct, array_like=True):
@@ -388,11 +391,18 @@ class JournalEntry(Struct, array_like=True):
 
 
 class Owner(Struct, frozen=True):
-    """Who asked: the calling process of a kernel request, or the peer of a socket."""
+    """Who asked: the calling process of a kernel request, or the peer of a socket.
+
+    Attributes:
+        cause: of what this brings about.
+        tid: of the request, on the socket.
+    """
 
     uid: int
     gid: int
     pid: int = 0
+    cause: Cause = Cause.USER
+    tid: int | str | None = None
 
 
 def counted(count: int, one: str, many: str = "") -> str:

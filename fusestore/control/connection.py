@@ -18,7 +18,9 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
+from msgspec.structs import replace
 
 from fusestore.control.crowd import LISTENING
 from fusestore.control.events import Feed
@@ -43,6 +45,7 @@ LONG_MAX: Final = 32  # long requests of one connection at a time
 PROGRESS_S: Final = 0.3
 HANGUP_S: Final = 0.2  # how often a half-closed peer is looked at
 FLUSH_S: Final = 1.0
+TID_MAX: Final = 64  # bytes of a tid that events repeat, as MessagePack
 LISTEN: Final = COLLECTIONS["events"]["listen"]
 PING: Final = COLLECTIONS["dispatcher"]["ping"]  # says that somebody is there, and asks for nothing
 
@@ -169,7 +172,7 @@ class Connection:
             name = f"{request.collection}.{request.method}"
             raise ControlError("bad_request", f"{name} is answered at once and never a job")
         job = Job(request, self._peer, None)
-        self._connections.jobs.start(job, partial(answer, method, request, self._call(job.report)))
+        self._connections.jobs.start(job, partial(answer, method, request, self._call(request.tid, job.report)))
         return encode_reply(request.tid, {"job": job.id})
 
     async def _answer_long(self, method: Method, job: Job) -> None:
@@ -180,7 +183,7 @@ class Connection:
             tell(done, total, unit)
 
         try:
-            work = partial(answer, method, job.request, self._call(report))
+            work = partial(answer, method, job.request, self._call(job.request.tid, report))
             async with self._much if method.is_much else nullcontext():
                 await self._outbox.put(await job.run(work))
         finally:
@@ -188,18 +191,18 @@ class Connection:
             self._long -= 1
 
     async def _answer(self, method: Method, request: Request) -> None:
-        call = self._call(lambda done, total, unit: None)
+        call = self._call(request.tid, lambda done, total, unit: None)
         await self._outbox.put(await answer(method, request, call))
         if call.then is not None:
             with trio.move_on_after(FLUSH_S):
                 await self._outbox.flushed()
             call.then()
 
-    def _call(self, report: Report) -> Call:
+    def _call(self, tid: Tid, report: Report) -> Call:
         return Call(
             queries=self._queries,
             table=COLLECTIONS,
-            peer=self._peer,
+            peer=replace(self._peer, tid=_recorded(tid)),
             groups=self._groups,
             role=self.role,
             connection=self,
@@ -235,3 +238,11 @@ class Connection:
         poll = select.poll()
         poll.register(self._stream.socket.fileno(), 0)
         return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+
+
+def _recorded(tid: Tid) -> Tid:
+    """A tid as events repeat it; None where it is too long for them, or their records cannot hold it."""
+    try:
+        return tid if len(msgspec.msgpack.encode(tid)) <= TID_MAX else None
+    except (OverflowError, UnicodeEncodeError):
+        return None

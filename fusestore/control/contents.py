@@ -39,17 +39,19 @@ async def register(call: Call, new: NewFile) -> dict[str, Any]:
     name, content_type = one_of(None, new.name) or "", one_of(None, new.content_type) or ""
     if "\0" in content_type:
         raise ControlError("bad_data", "data: content_type has a NUL")
-    return await call.queries.register(name, content(new), content_type, new.mode, call.own, download=new.download)
+    return await call.queries.register(
+        name, content(new), content_type, new.mode, call.peer, call.own, download=new.download
+    )
 
 
 async def write(call: Call, new: NewContent) -> dict[str, Any]:
     """Replace a content whole or not at all: the old file stays until the new one, which takes its name, is durable."""
-    return await call.queries.write(required(What(new.path, new.id)), content(new), call.own)
+    return await call.queries.write(required(What(new.path, new.id)), content(new), call.peer, call.own)
 
 
 async def unlink(call: Call, what: What) -> dict[str, Any]:
     """Remove a file, as rm does; by id with all its names. `removed` is false when it is not there."""
-    return {"removed": await call.queries.unlink(required(what), call.own)}
+    return {"removed": await call.queries.unlink(required(what), call.peer, call.own)}
 
 
 def content(new: NewFile | NewContent) -> bytes:

@@ -169,7 +169,7 @@ def _answered(answer: Answer) -> dict[str, Any]:
 
 async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
     """Read the bytes again and compare them with the recorded hashes."""
-    return await call.queries.verify(one_of(what.path, what.id), what.root, call.report)
+    return await call.queries.verify(one_of(what.path, what.id), what.root, call.peer, call.report)
 
 
 METHODS: Final = {

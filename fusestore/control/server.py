@@ -23,7 +23,7 @@ from fusestore.control.protocol import encode_error
 from fusestore.control.roles import Roles, group_id, groups_of
 from fusestore.control.snapshots import Snapshots
 from fusestore.errors import ControlError, StoreError
-from fusestore.model import Owner
+from fusestore.model import Cause, Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +113,7 @@ async def serve(
 async def _welcome(stream: trio.SocketStream, queries: Queries, connections: Connections) -> None:
     try:
         pid, uid, gid = _UCRED.unpack(stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        peer = Owner(uid=uid, gid=gid, pid=pid)
+        peer = Owner(uid, gid, pid, Cause.API)
         connection = Connection(stream, peer, frozenset(groups_of(stream.socket)), queries, connections)
         try:
             connections.add(connection)

@@ -24,7 +24,7 @@ from fusestore.service.looking import Seen
 from fusestore.service.space import space
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pyfuse3 import PollHandle
 
@@ -32,21 +32,22 @@ if TYPE_CHECKING:
     from fusestore.service.store import Store
 
 
-def _owner(ctx: RequestContext) -> Owner:
-    return Owner(ctx.uid, ctx.gid, ctx.pid)
-
-
 class Operations(pyfuse3.Operations):
-    """Every request that pyfuse3 offers, one method each."""
+    """Every request that pyfuse3 offers, one method each.
+
+    Args:
+        owners: in whose name processes act that do not act in their own.
+    """
 
     supports_dot_lookup = True
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, owners: Mapping[int, Owner]) -> None:
         super().__init__()
         self.complaints = Complaints()
         self._store = store
+        self._owners = owners
         self._virtual = Virtual(store)
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
@@ -56,6 +57,9 @@ class Operations(pyfuse3.Operations):
     def show(self, events: EventsFile) -> None:
         """What the log's file shows; before requests are served."""
         self._virtual.events = events
+
+    def _owner(self, ctx: RequestContext) -> Owner:
+        return self._owners.get(ctx.pid) or Owner(ctx.uid, ctx.gid, ctx.pid)
 
     # -- names and attributes ---------------------------------------------------------------------------------------
 
@@ -143,9 +147,9 @@ class Operations(pyfuse3.Operations):
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
         if wanted.size is None:
-            return self._answers.entry(attributes.setattr(self._store, number, wanted, _owner(ctx)))
+            return self._answers.entry(attributes.setattr(self._store, number, wanted, self._owner(ctx)))
         async with writing.cut_before(self._store, number, wanted.size):
-            return self._answers.entry(attributes.setattr(self._store, number, wanted, _owner(ctx)))
+            return self._answers.entry(attributes.setattr(self._store, number, wanted, self._owner(ctx)))
 
     @handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
@@ -160,7 +164,7 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         """+1 lookup"""
         self._virtual.refuse(InodeNo(parent_inode))
-        made = creating.mknod(self._store, InodeNo(parent_inode), name, mode & ~ctx.umask, rdev, _owner(ctx))
+        made = creating.mknod(self._store, InodeNo(parent_inode), name, mode & ~ctx.umask, rdev, self._owner(ctx))
         return self._introduce(made)
 
     @handler
@@ -168,14 +172,14 @@ class Operations(pyfuse3.Operations):
         """+1 lookup"""
         self._virtual.refuse(InodeNo(parent_inode))
         mode = stat.S_IFDIR | stat.S_IMODE(mode & ~ctx.umask)
-        return self._introduce(creating.make(self._store, InodeNo(parent_inode), name, mode, _owner(ctx)).seen)
+        return self._introduce(creating.make(self._store, InodeNo(parent_inode), name, mode, self._owner(ctx)).seen)
 
     @handler
     async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
         """+1 lookup"""
         self._virtual.refuse(InodeNo(parent_inode))
         mode = stat.S_IFLNK | 0o777
-        made = creating.make(self._store, InodeNo(parent_inode), name, mode, _owner(ctx), target=target)
+        made = creating.make(self._store, InodeNo(parent_inode), name, mode, self._owner(ctx), target=target)
         return self._introduce(made.seen)
 
     @handler
@@ -184,18 +188,18 @@ class Operations(pyfuse3.Operations):
     ) -> EntryAttributes:
         """+1 lookup"""
         self._virtual.refuse(InodeNo(inode), InodeNo(new_parent_inode))
-        linked = creating.link(self._store, InodeNo(inode), InodeNo(new_parent_inode), new_name, _owner(ctx))
+        linked = creating.link(self._store, InodeNo(inode), InodeNo(new_parent_inode), new_name, self._owner(ctx))
         return self._introduce(looking.see(self._store, linked))
 
     @handler
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         self._refuse_name(InodeNo(parent_inode), name)
-        removing.unlink(self._store, InodeNo(parent_inode), name, _owner(ctx))
+        removing.unlink(self._store, InodeNo(parent_inode), name, self._owner(ctx))
 
     @handler
     async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         self._refuse_name(InodeNo(parent_inode), name)
-        await removing.rmdir(self._store, InodeNo(parent_inode), name, _owner(ctx))
+        await removing.rmdir(self._store, InodeNo(parent_inode), name, self._owner(ctx))
 
     @handler
     async def rename(
@@ -210,7 +214,7 @@ class Operations(pyfuse3.Operations):
         old_parent, parent = InodeNo(parent_inode_old), InodeNo(parent_inode_new)
         self._refuse_name(old_parent, name_old)
         self._refuse_name(parent, name_new)
-        await renaming.rename(self._store, old_parent, name_old, parent, name_new, flags, _owner(ctx))
+        await renaming.rename(self._store, old_parent, name_old, parent, name_new, flags, self._owner(ctx))
 
     def _refuse_name(self, parent: InodeNo, name: bytes) -> None:
         self._virtual.refuse(parent)
@@ -227,12 +231,12 @@ class Operations(pyfuse3.Operations):
         parent = InodeNo(parent_inode)
         self._virtual.refuse(parent)
         try:
-            made, fh = creating.create(self._store, parent, name, mode & ~ctx.umask, _owner(ctx))
+            made, fh = creating.create(self._store, parent, name, mode & ~ctx.umask, self._owner(ctx))
         except AlreadyExists:
             if flags & os.O_EXCL:
                 raise
             seen = looking.lookup(self._store, parent, name)
-            return self._open(seen.inode.number, flags, _owner(ctx)), self._introduce(seen)
+            return self._open(seen.inode.number, flags, self._owner(ctx)), self._introduce(seen)
         return _file_info(fh, keep_cache=True), self._introduce(made)
 
     @handler
@@ -242,12 +246,12 @@ class Operations(pyfuse3.Operations):
             if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
                 self._virtual.refuse(number)
             return FileInfo(
-                fh=FileHandleT(self._virtual.open(number, _owner(ctx), ctx)), direct_io=True
+                fh=FileHandleT(self._virtual.open(number, self._owner(ctx), ctx)), direct_io=True
             )  # whatever size was told
         if not flags & os.O_TRUNC:
-            return self._open(number, flags, _owner(ctx))
+            return self._open(number, flags, self._owner(ctx))
         async with writing.cut_before(self._store, number, 0):
-            return self._open(number, flags, _owner(ctx))
+            return self._open(number, flags, self._owner(ctx))
 
     def _open(self, number: InodeNo, flags: int, owner: Owner) -> FileInfo:
         truncate = bool(flags & os.O_TRUNC)
@@ -360,12 +364,12 @@ class Operations(pyfuse3.Operations):
     @handler
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
         self._virtual.refuse(InodeNo(inode))
-        xattrs.put(self._store, InodeNo(inode), name, value, _owner(ctx))
+        xattrs.put(self._store, InodeNo(inode), name, value, self._owner(ctx))
 
     @handler
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
         self._virtual.refuse(InodeNo(inode))
-        xattrs.remove(self._store, InodeNo(inode), name, _owner(ctx))
+        xattrs.remove(self._store, InodeNo(inode), name, self._owner(ctx))
 
     @handler
     async def access(self, inode: InodeT, mode: int, ctx: RequestContext) -> bool:

@@ -29,15 +29,16 @@ class Session:
         options = {*pyfuse3.default_options, "fsname=fusestore", f"subtype={TYPE}"}
         if store.config.mount.allow_other:
             options.add("allow_other")
+        errands = Errands(os.fsencode(os.path.abspath(mountpoint)))
         try:
-            self._operations = Operations(store)
+            self._operations = Operations(store, errands.owners)
             pyfuse3.init(self._operations, str(mountpoint), options)
         except RuntimeError as error:
             needed = "/dev/fuse and fusermount3 are needed"
             if store.config.mount.allow_other and os.geteuid() != 0:
                 needed += ", and for allow_other the line user_allow_other in /etc/fuse.conf"
             raise MountpointError(f"{mountpoint} cannot be mounted: {error}; {needed}") from error
-        store.errand = Errands(os.fsencode(os.path.abspath(mountpoint))).do
+        store.errand = errands.do
         self._stopping = False
         self._mounted = True
 

@@ -20,7 +20,7 @@ from fusestore.jobs import counting, follower, staging
 from fusestore.jobs.follower import Follower
 from fusestore.jobs.held import Held, held_by
 from fusestore.jobs.staging import Load
-from fusestore.model import FileStamp, Outcome, State
+from fusestore.model import Cause, FileStamp, Outcome, State
 from fusestore.service import arriving, directories, draining, keeping, room, soundness, succeeding, trash, verifying
 from fusestore.service.breath import Breath
 from fusestore.service.discarding import carry_out
@@ -327,7 +327,7 @@ class Carrier:
         unchanged = (inode.state, inode.version) == (State.READY, load.version)
         if known and load.digest and known != load.digest and unchanged:
             batch = store.batch()
-            verifying.record(store, batch, verifying.Finding(inode, Outcome.DAMAGED, load.digest))
+            verifying.record(store, batch, verifying.Finding(inode, Outcome.DAMAGED, load.digest), cause=Cause.MOVE)
             store.index.apply(batch)
             return MISMATCH
         return None

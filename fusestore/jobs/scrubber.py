@@ -16,7 +16,7 @@ import structlog
 import trio
 
 from fusestore.errors import FusestoreError
-from fusestore.model import Outcome, ReplicaState, ScrubPass
+from fusestore.model import Cause, Outcome, ReplicaState, ScrubPass
 from fusestore.service import repairing, succeeding, verifying
 from fusestore.service.pace import Pace
 
@@ -195,7 +195,7 @@ class Scrubber:
         scrub.bad += is_bad
         scrub.read_bytes += finding.inode.size if finding.outcome is not None else 0
         batch = store.batch()
-        verifying.record(store, batch, finding)
+        verifying.record(store, batch, finding, cause=Cause.SCRUB)
         batch.scrub_pass(scrub)
         store.index.apply(batch)
         if is_bad:

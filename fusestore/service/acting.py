@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fusestore.core.rights import Asker
-    from fusestore.model import InodeNo
+    from fusestore.model import InodeNo, Owner
     from fusestore.service.store import Store
 
 # What the mount refuses, as we refuse it.
@@ -54,7 +54,7 @@ REFUSALS: Final[Mapping[int, type[FusestoreError]]] = {
 
 
 async def register(
-    store: Store, area: InodeNo, name: bytes, body: bytes, content_type: str, mode: int, asker: Asker
+    store: Store, area: InodeNo, name: bytes, body: bytes, content_type: str, mode: int, owner: Owner, asker: Asker
 ) -> tuple[str, bytes]:
     """Make a new file in the directory `area`, durable; its id and its path.
 
@@ -69,6 +69,7 @@ async def register(
     made = await _do(
         store,
         "register",
+        owner,
         asker,
         body,
         directory=store.path(area) or b"",
@@ -79,7 +80,7 @@ async def register(
     return made["id"], store.join(area, os.fsencode(made["name"])) or b""
 
 
-async def write(store: Store, number: InodeNo, path: bytes, body: bytes, asker: Asker) -> str:
+async def write(store: Store, number: InodeNo, path: bytes, body: bytes, owner: Owner, asker: Asker) -> str:
     """Give a name a file of another content, all or nothing: the old one stays until the new one is durable.
 
     Owner, mode and the user's attributes stay; the file is a new one. Returns its id.
@@ -88,24 +89,24 @@ async def write(store: Store, number: InodeNo, path: bytes, body: bytes, asker: 
         IsADirectory, InvalidRequest: it is no regular file; Forbidden, Reserved, NoRoom, RootReadOnly, ReplicaError.
     """
     writing.check_regular(store.inode(number))
-    id: str = await _do(store, "write", asker, body, path=path)
+    id: str = await _do(store, "write", owner, asker, body, path=path)
     return id
 
 
-async def unlink(store: Store, paths: list[bytes], asker: Asker) -> bool:
+async def unlink(store: Store, paths: list[bytes], owner: Owner, asker: Asker) -> bool:
     """Remove names; whether there was one of them.
 
     Raises:
         IsADirectory, Forbidden, Reserved, RootReadOnly, ReplicaError.
     """
-    return bool(await _do(store, "unlink", asker, paths=paths))
+    return bool(await _do(store, "unlink", owner, asker, paths=paths))
 
 
-async def _do(store: Store, deed: str, asker: Asker, body: bytes | None = None, **arguments: Any) -> Any:
+async def _do(store: Store, deed: str, owner: Owner, asker: Asker, body: bytes | None = None, **arguments: Any) -> Any:
     if store.errand is None:
         raise NotSupported("the store is not mounted")
     try:
-        return await store.errand(deed, asker, body, **arguments)
+        return await store.errand(deed, owner, asker, body, **arguments)
     except OSError as error:
         kind = REFUSALS.get(error.errno or 0, ReplicaError)
         what = error.filename if isinstance(error.filename, str) else deed

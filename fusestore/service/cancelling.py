@@ -55,7 +55,7 @@ async def _rename(store: Store, here: Name, there: Name, old_path: bytes, owner:
     if store.errand is None or path is None:
         await renaming.rename(store, *here, *there, renaming.NOREPLACE, owner)
     else:
-        await store.errand("rename", None, old=path, new=old_path)
+        await store.errand("rename", owner, None, old=path, new=old_path)
 
 
 def _present_name(store: Store, move: Move) -> Name:

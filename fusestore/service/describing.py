@@ -129,7 +129,7 @@ def disk_path(store: Store, driver: Driver, spot: Spot, inode: Inode) -> str:
 
 def event(event: Event) -> dict[str, Any]:
     """One line of the event feed."""
-    return {
+    told = {
         "seq": event.seq,
         "epoch": event.epoch,
         "time_ns": event.time_ns,
@@ -152,6 +152,9 @@ def event(event: Event) -> dict[str, Any]:
         "move": event.move,
         "detail": event.detail,
     }
+    if event.tid is not None:
+        told["tid"] = event.tid
+    return told
 
 
 def consumer(name: str, consumer: Consumer, index: Index) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def _tell(
     store: Store, batch: Batch, root: Driver, kind: Kind, *, owner: Owner | None = None, detail: str = ""
 ) -> None:
     top = store.inode(next(top for top, number in store.tops.items() if number == root.number))
-    path, cause = store.path(top.number), Cause.USER if owner is not None else Cause.MOVE
+    path, cause = store.path(top.number), None if owner is not None else Cause.MOVE
     store.event(batch, top, Operation.UPDATE, kind, path=path, root=root.name, cause=cause, owner=owner, detail=detail)
     outcome = detail or OUTCOMES[kind]
     store.journal(batch, top, "drain", outcome, old=path or b"", old_root=root.name, owner=owner)

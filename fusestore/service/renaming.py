@@ -18,7 +18,7 @@ from fusestore.core.intents import Rename
 from fusestore.core.namespace import check_flags, check_name, check_parent, check_removable, check_replace
 from fusestore.core.placement import by_id
 from fusestore.errors import Gone, InvalidRequest, NotEmpty, NotFound
-from fusestore.model import Backing, Cause, Inode, InodeNo, Layout, Operation, Outside, Spot
+from fusestore.model import Backing, Inode, InodeNo, Layout, Operation, Outside, Spot
 from fusestore.roots import identity
 from fusestore.service import adopting, draining, ghosts, keeping, moving, refreshing, reserving, room
 from fusestore.service.deciding import Decided
@@ -425,7 +425,6 @@ def _settle_exchange(store: Store, request: Request, key: int | None) -> None:
             old_path=paths[0],
             root=root.name,
             old_root=root.name,
-            cause=Cause.USER,
             owner=owner,
         )
         store.journal(batch, each, "rename", old=paths[0], new=paths[1], owner=owner)

@@ -57,6 +57,7 @@ log = structlog.get_logger()
 
 THREADS_PER_ROOT: Final = 16
 MEMORY: Final = 10_000  # directories whose paths are remembered
+NOBODY: Final = Owner(-1, -1)
 
 
 class Store:
@@ -247,14 +248,15 @@ class Store:
         *,
         path: bytes | None,
         root: str = "",
-        cause: Cause = Cause.USER,
+        cause: Cause | None = None,
         owner: Owner | None = None,
         old_path: bytes = b"",
         old_root: str = "",
         move: int = 0,
         detail: str = "",
     ) -> None:
-        """Add the event of a change to its batch."""
+        """Add the event of a change to its batch; its cause, if none is given, is the owner's."""
+        owner = owner or NOBODY
         batch.event(
             Event(
                 operation=operation,
@@ -267,14 +269,15 @@ class Store:
                 version=inode.version,
                 size=inode.size,
                 mtime_ns=inode.mtime_ns,
-                cause=cause,
+                cause=cause or owner.cause,
                 old_path=old_path,
                 old_root=old_root,
                 hash=tagged(inode.hash_algorithm, inode.current_hash),
-                uid=owner.uid if owner else -1,
-                pid=owner.pid if owner else 0,
+                uid=owner.uid,
+                pid=owner.pid,
                 move=move,
                 detail=detail,
+                tid=owner.tid,
             )
         )
 
@@ -293,6 +296,7 @@ class Store:
         move: int = 0,
     ) -> None:
         """Add a line of history to a batch."""
+        owner = owner or NOBODY
         batch.journal(
             inode.id,
             JournalEntry(
@@ -303,8 +307,8 @@ class Store:
                 new=new,
                 old_root=old_root,
                 new_root=new_root,
-                uid=owner.uid if owner else -1,
-                pid=owner.pid if owner else 0,
+                uid=owner.uid,
+                pid=owner.pid,
                 move=move,
                 version=inode.version,
                 hash=tagged(inode.hash_algorithm, inode.current_hash),

@@ -17,7 +17,7 @@ import structlog
 import trio
 
 from fusestore.errors import FusestoreError, NotFound, RootOffline
-from fusestore.model import Cause, FileStamp, Operation, Outcome, Verified
+from fusestore.model import FileStamp, Operation, Outcome, Verified
 from fusestore.roots import content
 from fusestore.roots.hashing import tagged
 from fusestore.roots.rereading import digest_from_disk
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from fusestore.index.batch import Batch
-    from fusestore.model import Inode, InodeNo, Kind
+    from fusestore.model import Cause, Inode, InodeNo, Kind, Owner
     from fusestore.service.places import At
     from fusestore.service.store import Store
 
@@ -77,7 +77,9 @@ async def examine(store: Store, known: Inode, read: Read) -> Finding:
     return Finding(inode, Outcome.DAMAGED, found)
 
 
-def record(store: Store, batch: Batch, finding: Finding) -> None:
+def record(
+    store: Store, batch: Batch, finding: Finding, *, cause: Cause | None = None, owner: Owner | None = None
+) -> None:
     """Add to a batch when a file was read again and what that showed; an event says if it is another than before."""
     inode, outcome = finding.inode, finding.outcome
     driver = store.root_of(inode.number)
@@ -95,8 +97,10 @@ def record(store: Store, batch: Batch, finding: Finding) -> None:
         log.warning("a file does not match its hash", inode=inode.number, root=driver.name, detail=detail)
     path = store.path(inode.number)
     kind: Kind = "mended" if outcome is Outcome.SOUND else "damaged"
-    store.event(batch, inode, Operation.UPDATE, kind, path=path, root=driver.name, cause=Cause.OUTSIDE, detail=detail)
-    store.journal(batch, inode, "verify", detail or "sound again", new=path or b"", new_root=driver.name)
+    store.event(
+        batch, inode, Operation.UPDATE, kind, path=path, root=driver.name, cause=cause, owner=owner, detail=detail
+    )
+    store.journal(batch, inode, "verify", detail or "sound again", new=path or b"", new_root=driver.name, owner=owner)
 
 
 async def read_at_once(store: Store, at: At, algorithm: str) -> bytes:
@@ -112,7 +116,9 @@ async def read_in(limiter: trio.CapacityLimiter, at: At, algorithm: str, pace: C
     )
 
 
-async def verify(store: Store, top: InodeNo, root: str | None, report: Report) -> dict[str, Any]:
+async def verify(
+    store: Store, top: InodeNo, root: str | None, report: Report, owner: Owner | None = None
+) -> dict[str, Any]:
     """Compare every file below `top`, or of one root, with its recorded hash.
 
     Returns:
@@ -133,7 +139,7 @@ async def verify(store: Store, top: InodeNo, root: str | None, report: Report) -
     async for path, known in _files_below(store, top, root):
         finding = await examine(store, known, read)
         batch = store.batch()
-        record(store, batch, finding)
+        record(store, batch, finding, owner=owner)
         if batch.rows:
             store.index.apply(batch)
         inode = finding.inode

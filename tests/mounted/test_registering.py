@@ -64,11 +64,11 @@ def open_store() -> Iterator[Mounted]:
         shutil.rmtree(base)
 
 
-def ask(store: Mounted, method: str, **data: Any) -> dict[str, Any]:
+def ask(store: Mounted, method: str, *, tid: Any = 1, **data: Any) -> dict[str, Any]:
     """What we are told, as who we are."""
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(str(store.socket))
-        peer.sendall(json.dumps({"tid": 1, "collectionName": "files", "methodName": method, "data": data}).encode())
+        peer.sendall(json.dumps({"tid": tid, "collectionName": "files", "methodName": method, "data": data}).encode())
         peer.sendall(b"\n")
         for line in peer.makefile():
             if "success" in (reply := json.loads(line)):
@@ -167,6 +167,31 @@ def test_what_is_removed_is_gone_at_once_and_the_second_time_there_is_nothing(op
     assert ask(open_store, "unlink", path="uploads/../../etc")["data"] == {"removed": False}
     (open_store.uploads / "directory").mkdir()
     assert ask(open_store, "unlink", path="uploads/directory")["error"]["code"] == "is_a_directory"
+
+
+def test_events_say_who_asked_for_them_and_by_which_request(open_store: Mounted) -> None:
+    (open_store.uploads / "by hand").write_text("x")
+    id = ask(open_store, "register", tid="my first", name="asked for", text="x")["data"]["id"]
+    ask(open_store, "write", tid=2, id=id, text="xy")
+    ask(open_store, "unlink", tid="my last", path="uploads/asked for")
+    events = [event for event in open_store.events() if event["uid"] != -1]
+    assert {event.get("tid") for event in events if event["path"] == "uploads/by hand"} == {None}
+    asked = [event for event in events if event["cause"] == "api" and "asked for" in event["path"]]
+    assert [(event["kind"], event["tid"]) for event in asked if event["kind"] != "attributes"] == [
+        ("created", "my first"), ("replaced", 2), ("renamed", 2), ("removed", "my last"),
+    ]  # fmt: skip
+    assert {(event["uid"], event["pid"]) for event in asked} == {(os.geteuid(), os.getpid())}
+    assert {entry["pid"] for entry in open_store.history(id)} <= {0, os.getpid()}
+
+
+@pytest.mark.parametrize("tid", [1 << 80, -(1 << 64), "x" * 100_000, "\ud800", None])
+def test_a_tid_that_no_event_can_hold_is_answered_all_the_same(open_store: Mounted, tid: Any) -> None:
+    told = ask(open_store, "register", tid=tid, name="odd", text="x")
+    assert told["tid"] == tid
+    (created,) = [
+        event for event in open_store.events() if event["kind"] == "created" and event["id"] == told["data"]["id"]
+    ]
+    assert (created["cause"], "tid" in created) == ("api", False)
 
 
 @pytest.mark.parametrize(

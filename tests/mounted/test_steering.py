@@ -94,6 +94,8 @@ def test_a_cancelled_move_gives_the_old_name_back_at_once(quiet: Mounted, kind: 
     assert (quiet.roots["hot"].directory / leaf).read_bytes() == b"mine still"
     assert new.read_bytes() == b"another"
     assert "cancelled" in [e["outcome"] for e in quiet.history(old) if e["command"] == "move"]
+    kinds = {event["kind"]: event for event in quiet.events() if event["cause"] == "api"}
+    assert (kinds["renamed"]["uid"], "tid" in kinds["renamed"]) == (os.geteuid(), True)
 
 
 def test_a_cancel_that_cannot_be_says_why_and_changes_nothing(quiet: Mounted) -> None:

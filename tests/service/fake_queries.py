@@ -204,14 +204,14 @@ class FakeQueries:
         return any(claim[2] is holder for claim in self.reserved)
 
     async def register(
-        self, name: str, body: bytes, content_type: str, mode: int, asker: Asker, *, download: bool
+        self, name: str, body: bytes, content_type: str, mode: int, owner: Owner, asker: Asker, *, download: bool
     ) -> dict[str, Any]:
         return {"id": ID, "path": f"uploads/{name}"}
 
-    async def write(self, what: str, body: bytes, asker: Asker) -> dict[str, Any]:
+    async def write(self, what: str, body: bytes, owner: Owner, asker: Asker) -> dict[str, Any]:
         return {"id": ID, "path": what, "old_id": ID}
 
-    async def unlink(self, what: str, asker: Asker) -> bool:
+    async def unlink(self, what: str, owner: Owner, asker: Asker) -> bool:
         return what in self.files
 
     async def digest(self, what: str, asker: Asker | None) -> dict[str, Any]:
@@ -335,7 +335,7 @@ class FakeQueries:
         finally:
             self.running -= 1
 
-    async def verify(self, what: str | None, root: str | None, report: Report) -> dict[str, Any]:
+    async def verify(self, what: str | None, root: str | None, owner: Owner, report: Report) -> dict[str, Any]:
         bad = [{"path": "uploads/b", "id": ID, "error": "gone"}]
         away = [{"path": f"resources/cold/{name}", "id": ID, "root": "cold"} for name in "cd"]
         return {"checked": 2, "ok": 1, "unknown": 0, "bad": bad, "away": away}

@@ -23,6 +23,7 @@ from fusestore.errors import (
 from fusestore.jobs.scrubber import Scrubber
 from fusestore.service.queries import Queries
 from tests.support.byhand import Job, finish
+from tests.support.calls import ME
 
 if TYPE_CHECKING:
     from tests.support.opened import Opened
@@ -257,5 +258,5 @@ def test_what_has_vanished_is_not_there_to_be_written_or_removed(shared: Opened)
     assert not shared.exists(f"{HOT}/taken")
     for what in (id, f"{HOT}/taken"):
         with pytest.raises(NotFound):
-            finish(ask.write(what, b"", asker))
-        assert finish(ask.unlink(what, asker)) is False
+            finish(ask.write(what, b"", ME, asker))
+        assert finish(ask.unlink(what, ME, asker)) is False

@@ -106,7 +106,7 @@ def test_what_is_known_to_be_bad_is_told_once_until_it_is_written_or_reads_well_
     assert [inode.number for inode, _ in soundness.all_unsound(two.store)] == [two.find(f"{HOT}/bad")]
     (two.disks["hot"] / "bad").write_bytes(good)
     scrub(two)
-    assert [event.kind for event in told(two)] == ["damaged", "mended"]
+    assert [(event.kind, event.cause) for event in told(two)] == [("damaged", "scrub"), ("mended", "scrub")]
     assert soundness.all_unsound(two.store) == []
     (two.disks["hot"] / "bad").write_bytes(rotten)
     scrub(two)

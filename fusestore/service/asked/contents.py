@@ -12,33 +12,34 @@ from fusestore.service.asked.names import Names
 
 if TYPE_CHECKING:
     from fusestore.core.rights import Asker
+    from fusestore.model import Owner
 
 
 class Contents(Names):
     """What is done with contents."""
 
     async def register(
-        self, name: str, body: bytes, content_type: str, mode: int, asker: Asker, *, download: bool
+        self, name: str, body: bytes, content_type: str, mode: int, owner: Owner, asker: Asker, *, download: bool
     ) -> dict[str, Any]:
         """Make a new file in `uploads` or `downloads`; see `acting.register`."""
         area = DOWNLOADS if download else UPLOADS
-        id, path = await acting.register(self._store, area, os.fsencode(name), body, content_type, mode, asker)
+        id, path = await acting.register(self._store, area, os.fsencode(name), body, content_type, mode, owner, asker)
         return {"id": id, "path": describing.text(path)}
 
-    async def write(self, what: str, body: bytes, asker: Asker) -> dict[str, Any]:
+    async def write(self, what: str, body: bytes, owner: Owner, asker: Asker) -> dict[str, Any]:
         """Replace a content whole; see `acting.write`."""
         number = self.find(what, asker)
         path, old = self._paths(what, number)[0], self._store.inode(number)
-        id = await acting.write(self._store, number, path, body, asker)
+        id = await acting.write(self._store, number, path, body, owner, asker)
         return {"id": id, "path": describing.text(path), "old_id": describing.id_text(old.id)}
 
-    async def unlink(self, what: str, asker: Asker) -> bool:
+    async def unlink(self, what: str, owner: Owner, asker: Asker) -> bool:
         """Remove a name, or by id all names of a file; whether there was one."""
         try:
             paths = self._paths(what, self.find(what, asker))
         except NotFound:
             return False
-        return await acting.unlink(self._store, paths, asker)
+        return await acting.unlink(self._store, paths, owner, asker)
 
     def _paths(self, what: str, number: InodeNo) -> list[bytes]:
         """The path that was named, or all that lead to what an id has named."""

@@ -82,7 +82,7 @@ class Upkeep(Names):
         trashed = retrieving.find(self._store, what)
         return await retrieving.restore(self._store, trashed, self.find(above), os.fsencode(name), owner)
 
-    async def verify(self, what: str | None, root: str | None, report: Report) -> dict[str, Any]:
+    async def verify(self, what: str | None, root: str | None, owner: Owner, report: Report) -> dict[str, Any]:
         """Read bytes again and compare them with their hashes.
 
         Raises:
@@ -91,4 +91,4 @@ class Upkeep(Names):
         if root is not None and root not in (driver.name for driver in self._store.roots.values()):
             raise NotFound(f"root {root}")
         top = self.find(what) if what is not None else MOUNT_ROOT
-        return await verifying.verify(self._store, top, root, report)
+        return await verifying.verify(self._store, top, root, report, owner)
