@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from fusestore.client.following import Following, Lost, pauses, place_of
-from fusestore.client.wire import PATIENCE_S, PING, QUICK_S, SILENT_S, Event, Progress, StreamLost, Wire
+from fusestore.client.wire import FENCE, PATIENCE_S, QUICK_S, SILENT_S, Event, Progress, StreamLost, Wire
 from fusestore.control.address import connect
 from fusestore.errors import ControlError, NoDaemon
 
@@ -102,11 +102,9 @@ class Client:
             NoDaemon: the daemon went away, or answers no more; go on with the last seq and epoch once it is back.
         """
         wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
-        self.call("events.listen", {"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})
-        while True:
-            while (event := self._wire.event()) is None:
-                self._hear()
-            yield event
+        for event in self._stream({"since": since, "epoch": epoch, "snapshot": snapshot, **wanted}):
+            if event["kind"] != FENCE:
+                yield event
 
     @classmethod
     def follow(
@@ -126,7 +124,7 @@ class Client:
 
         Args:
             cursor: what keeps it, or the name of a consumer, which the daemon keeps it for (an operator's).
-            paths, roots, kinds: only events of these; None for all. What is left out does not move the cursor.
+            paths, roots, kinds: only events of these; None for all.
             snapshot: after `Lost` comes what there is, as by `events`.
 
         Raises:
@@ -157,11 +155,21 @@ class Client:
                 yield state.lost
                 self._save(state, cursor, state.looked())
             try:
-                for event in self.events(**state.arguments()):
-                    yield event
+                for event in self._stream(state.arguments()):
+                    if event["kind"] != FENCE:
+                        yield event
                     self._save(state, cursor, state.handled(event, is_read=self.is_read))
             except StreamLost as stopped:
                 state.lose(stopped)
+
+    def _stream(self, data: dict[str, Any]) -> Iterator[Event]:
+        """Events, and fences among them."""
+        self.call("events.listen", data)
+        self._wire.listening()
+        while True:
+            while (event := self._wire.event()) is None:
+                self._hear()
+            yield event
 
     def _load(self, cursor: CursorStore | str) -> tuple[int, int] | None:
         if isinstance(cursor, str):
@@ -181,7 +189,7 @@ class Client:
         """Receive something, however long it takes, from a daemon that answers."""
         with contextlib.suppress(TimeoutError):
             return self._receive(time.monotonic() + SILENT_S)
-        self._send(PING)
+        self._send(self._wire.sign_of_life())
         with contextlib.suppress(TimeoutError):
             return self._receive(time.monotonic() + PATIENCE_S)
         raise NoDaemon(f"the daemon at {self.path} does not answer any more")

@@ -13,7 +13,7 @@ import trio
 
 from fusestore.client.blocking import reach
 from fusestore.client.following import Following, Lost, pauses, place_of
-from fusestore.client.wire import PATIENCE_S, PING, SILENT_S, Event, Progress, StreamLost, Wire
+from fusestore.client.wire import FENCE, PATIENCE_S, SILENT_S, Event, Progress, StreamLost, Wire
 from fusestore.errors import ControlError, NoDaemon
 
 if TYPE_CHECKING:
@@ -103,11 +103,10 @@ class AsyncClient:
     ) -> AsyncGenerator[Event, None]:
         """As `Client.events`; requests go on meanwhile. A connection has one such stream."""
         wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
-        await self.call("events.listen", {"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})
-        while True:
-            while (event := self._wire.event()) is None:
-                await self._hear(lambda: not self._wire.is_read)
-            yield event
+        async with aclosing(self._stream({"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})) as events:
+            async for event in events:
+                if event["kind"] != FENCE:
+                    yield event
 
     @classmethod
     async def follow(
@@ -147,12 +146,22 @@ class AsyncClient:
                 yield state.lost
                 await self._save(state, cursor, state.looked())
             try:
-                async with aclosing(self.events(**state.arguments())) as events:
+                async with aclosing(self._stream(state.arguments())) as events:
                     async for event in events:
-                        yield event
+                        if event["kind"] != FENCE:
+                            yield event
                         await self._save(state, cursor, state.handled(event, is_read=self.is_read))
             except StreamLost as stopped:
                 state.lose(stopped)
+
+    async def _stream(self, data: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        """Events, and fences among them."""
+        await self.call("events.listen", data)
+        self._wire.listening()
+        while True:
+            while (event := self._wire.event()) is None:
+                await self._hear(lambda: not self._wire.is_read)
+            yield event
 
     async def _load(self, cursor: CursorStore | str) -> tuple[int, int] | None:
         if isinstance(cursor, str):
@@ -193,7 +202,7 @@ class AsyncClient:
             data = await self._read()
         if data is None:
             with trio.move_on_after(PATIENCE_S):
-                await self._send(PING)
+                await self._send(self._wire.sign_of_life())
                 data = await self._read()
         if data is None:
             self._finish("does not answer any more")

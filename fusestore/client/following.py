@@ -14,6 +14,8 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from fusestore.client.wire import FENCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -94,10 +96,13 @@ class Following:
         Args:
             is_read: no other event waits.
         """
-        if event["kind"] == "present":  # a cursor only once all is told
-            return None
+        reached = (event["epoch"], event["seq"])
+        if event["kind"] == "present" or (
+            event["kind"] == FENCE and (self.lost is not None or reached == self._cursor)
+        ):
+            return None  # a cursor only once all is told
         self.lost = None
-        self._cursor = (event["epoch"], event["seq"])
+        self._cursor = reached
         self._unsaved += 1
         if not is_read and self._unsaved < EVERY:
             return None

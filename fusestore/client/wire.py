@@ -9,6 +9,7 @@ all requests. What nobody waits for any more is dropped.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,7 @@ SILENT_S: Final = 10.0  # after that, who waits without a limit asks whether the
 PATIENCE_S: Final = 60.0  # a disk that hangs may hold up even that answer for a while
 
 PING: Final = encode_request(Request("alive", "dispatcher", "ping", None))
+FENCE: Final = "fence"  # the kind of what is no event: none up to its seq is still to come
 
 Event = dict[str, Any]  # the broadcast's data with its operation, seq and epoch
 Progress = Callable[[int, int, str], None]  # done, total, unit
@@ -87,6 +89,8 @@ class Wire:
         self._tid = 0
         self._pending: dict[int, Pending] = {}
         self._stream: deque[Event | StreamLost] = deque()
+        self._is_listening = False
+        self._fence: Pending | None = None
 
     @property
     def is_read(self) -> bool:
@@ -106,6 +110,18 @@ class Wire:
             raise ControlError("line_too_long", f"the request is longer than {LINE_MAX} bytes")
         pending = self._pending[self._tid] = Pending(self._tid, line)
         return pending
+
+    def listening(self) -> None:
+        """What comes from now on is of a new stream."""
+        self._stop_listening()
+        self._is_listening = True
+
+    def sign_of_life(self) -> bytes:
+        """What to ask a daemon that is silent: whether it is there, and how far the stream has come."""
+        if not self._is_listening or self._fence is not None:
+            return PING
+        self._fence = self.request("events.fence")
+        return PING + self._fence.line
 
     def forget(self, pending: Pending) -> None:
         """Nobody waits for it any more."""
@@ -136,6 +152,7 @@ class Wire:
 
     def _take(self, message: dict[str, Any]) -> None:
         if "stopped" in message:
+            self._stop_listening()
             stopped = message["stopped"]
             self._stream.append(StreamLost(stopped["reason"], stopped["snapshotSeq"], stopped["epoch"]))
         elif "operation" in message:
@@ -143,6 +160,21 @@ class Wire:
             self._stream.append(envelope | message["data"])
         elif message.get("tid") in self._pending:
             self._pending[message["tid"]].take(message)
+            self._take_fence()
         elif message.get("tid") is None:
             for pending in self._pending.values():
                 pending.take(message)
+
+    def _take_fence(self) -> None:
+        """Put the answer to a fence, if it has come, behind the events that came before it."""
+        if self._fence is not None and self._fence.is_answered:
+            with contextlib.suppress(ControlError):
+                self._stream.append({"kind": FENCE, **self._fence.result()})
+            self.forget(self._fence)
+            self._fence = None
+
+    def _stop_listening(self) -> None:
+        self._is_listening = False
+        if self._fence is not None:
+            self.forget(self._fence)
+            self._fence = None

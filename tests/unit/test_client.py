@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fusestore.client.following import EVERY, LONGEST_PAUSE_S, Following, Lost, pauses, place_of
-from fusestore.client.wire import StreamLost, Wire
+from fusestore.client.wire import FENCE, PING, StreamLost, Wire
 from fusestore.control.protocol import LINE_MAX
 from fusestore.errors import ControlError
 
@@ -86,6 +86,31 @@ def test_events_come_in_order_and_the_stop_message_after_them() -> None:
     assert wire.event() is None
 
 
+def test_a_fence_comes_behind_the_events_before_it_and_never_into_another_stream() -> None:
+    wire = Wire()
+    assert wire.sign_of_life() == PING
+    wire.listening()
+    asked = json.loads(wire.sign_of_life().splitlines()[1])
+    assert asked["methodName"] == "fence"
+    assert wire.sign_of_life() == PING  # one at a time
+    stop = line(collectionName="events", stopped={"lost": True, "reason": "cut", "snapshotSeq": 90, "epoch": 2})
+    reply = line(tid=asked["tid"], success=True, data={"seq": 95, "epoch": 2})
+    broadcast = line(operation="insert", collectionName="files", data={"kind": "created"}, seq=8, epoch=1)
+    wire.feed(broadcast + reply)
+    assert wire.event() == {"operation": "insert", "kind": "created", "seq": 8, "epoch": 1}
+    assert wire.event() == {"kind": FENCE, "seq": 95, "epoch": 2}
+    asked = json.loads(wire.sign_of_life().splitlines()[1])
+    wire.feed(stop)
+    wire.listening()
+    wire.feed(line(tid=asked["tid"], success=True, data={"seq": 99, "epoch": 2}))
+    with pytest.raises(StreamLost):
+        wire.event()
+    assert wire.event() is None
+    asked = json.loads(wire.sign_of_life().splitlines()[1])
+    wire.feed(line(tid=asked["tid"], success=False, error={"code": "too_many", "text": "too many"}))
+    assert wire.event() is None
+
+
 def test_a_watcher_goes_on_behind_what_it_has_handled() -> None:
     state = following()
     assert state.lost is None
@@ -120,9 +145,12 @@ def test_a_snapshot_is_a_cursor_only_once_it_is_whole() -> None:
     state = following(None, snapshot=True)
     assert state.looked() is None
     assert state.handled(event(60, "present"), is_read=True) is None
+    assert state.handled(event(70, FENCE), is_read=True) is None
     assert state.arguments() == {"snapshot": True, "paths": ["a"]}  # as after a connection that ended too early
     assert state.handled(event(60, "whole"), is_read=True) == (3, 60)
     assert state.arguments() == {"since": 60, "epoch": 3, "paths": ["a"]}
+    assert state.handled(event(60, FENCE), is_read=True) is None
+    assert state.handled(event(70, FENCE), is_read=True) == (3, 70)
 
 
 def test_a_consumer_is_registered_with_the_first_that_it_acknowledges() -> None:
