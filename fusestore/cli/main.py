@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Final
@@ -76,6 +77,7 @@ TRASH_VERBS: Final[Verbs] = (
 
 def main() -> int:
     """Run one command; returns its exit status (README lists them)."""
+    _occupy_standard_streams()
     # A reader that closes the pipe ends us quietly, as it ends cat; the client's sends to a socket are exempt.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
@@ -91,8 +93,17 @@ def main() -> int:
         command = context.command_path if context else "fusestore"
         return _complain(f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code)
     except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be printed is not tried again at the end
         return _complain(str(error), 1)
     return status if isinstance(status, int) else 0
+
+
+def _occupy_standard_streams() -> None:
+    """Have closed standard streams be no file that is opened later: output is refused, complaints are dropped."""
+    for number, name, mode, flags in ((0, "stdin", "r", 0), (1, "stdout", "w", 0), (2, "stderr", "w", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, flags)  # gets the lowest number that is free
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _assembled() -> typer.Typer:

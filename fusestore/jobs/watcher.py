@@ -77,6 +77,7 @@ class RootWatcher:
         self._directories: dict[int, InodeNo] = {}  # by watch
         self._ran_over = trio.Event()
         self._lacked = ""  # why a directory got no watch in this look through the root
+        self._missing: dict[Name, int] = {}  # and which bytes of the queue may say what they are called now
         self._inotify: Inotify
 
     async def run(self) -> Never:
@@ -98,6 +99,7 @@ class RootWatcher:
                     await self._while_wanted()
             finally:
                 self._directories.clear()
+                self._missing.clear()
                 self._watch.state, self._watch.directories, self._watch.reason = "off", 0, ""
 
     @property
@@ -143,7 +145,7 @@ class RootWatcher:
         while todo and self._root.online:
             directory = todo.pop()
             if self._begin(directory):
-                todo += await noticing.look_through(self._store, directory, self._root, is_new=is_new)
+                todo += await noticing.look_through(self._store, directory, is_new=is_new)
             if trio.current_time() - since > WORK_S:
                 await trio.sleep(WORK_S)
                 since = trio.current_time()
@@ -204,7 +206,13 @@ class RootWatcher:
             names[directory, name] = names.get((directory, name), False) or bool(mask & ANOTHER)
             if mask & inotify.ISDIR and mask & (inotify.CREATE | inotify.MOVED_TO):
                 came.add((directory, name))
-        await noticing.look_at(self._store, names, came, self._enter_new)
+        missing = await noticing.look_at(self._store, names, came, self._enter_new)
+        # A rename that took a name away has its notice in the queue by now.
+        self._missing = dict.fromkeys(missing, self._inotify.queued) | self._missing
+        settled = [each for each, queued in self._missing.items() if queued <= self._inotify.taken]
+        for each in settled:
+            del self._missing[each]
+        await noticing.let_go(self._store, settled)
 
     def _is_ours(self, directory: InodeNo) -> bool:
         """Whether a directory is still one of this root's: a watch goes along with what was moved elsewhere."""

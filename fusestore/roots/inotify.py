@@ -7,8 +7,11 @@ and numbers are those of include/uapi/linux/inotify.h.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
+import sys
+import termios
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -50,12 +53,23 @@ class Notice(NamedTuple):
 class Inotify:
     """One queue of notices and the watches that feed it.
 
+    Attributes:
+        taken: bytes that were read from it so far.
+
     Raises:
         OSError: EMFILE, the user has too many.
     """
 
     def __init__(self) -> None:
         self.fd = _checked(_init(os.O_NONBLOCK | os.O_CLOEXEC))
+        self.taken = 0
+
+    @property
+    def queued(self) -> int:
+        """Bytes that were put into it so far."""
+        waiting = bytearray(4)
+        fcntl.ioctl(self.fd, termios.FIONREAD, waiting)
+        return self.taken + int.from_bytes(waiting, sys.byteorder)
 
     def add(self, directory: int) -> int:
         """Watch an open directory; returns the number of its watch, the same one if it has one already.
@@ -72,9 +86,11 @@ class Inotify:
     def read(self, limit_bytes: int) -> list[Notice]:
         """What is in the queue, at most so much; nothing if it is empty."""
         try:
-            return list(_notices(os.read(self.fd, limit_bytes)))
+            data = os.read(self.fd, limit_bytes)
         except BlockingIOError:
             return []
+        self.taken += len(data)
+        return list(_notices(data))
 
     def close(self) -> None:
         """End all watches."""

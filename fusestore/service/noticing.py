@@ -17,9 +17,8 @@ from fusestore.service import looking, refreshing
 from fusestore.service.breath import Breath
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from fusestore.core.ports import Driver
     from fusestore.service.looking import Seen
     from fusestore.service.store import Store
 
@@ -31,14 +30,15 @@ Name = tuple[InodeNo, bytes]
 Enter = Callable[[InodeNo], Awaitable[None]]
 
 
-async def look_at(store: Store, names: Mapping[Name, bool], came: set[Name], enter: Enter) -> None:
-    """Look at names of which there were notices.
-
-    Those that are there come first: one that was renamed is found under its new name before it is missed under the old.
+async def look_at(store: Store, names: Mapping[Name, bool], came: set[Name], enter: Enter) -> list[Name]:
+    """Look at names of which there were notices, and are there.
 
     Args:
         names: with whether another object may lie there now.
         came: those that are new where they are; what of them is a directory is given to `enter`.
+
+    Returns:
+        those that are missing where the index has them: gone, or renamed, which is found under the new name.
     """
     breath = Breath()
     gone: list[Name] = []
@@ -46,19 +46,26 @@ async def look_at(store: Store, names: Mapping[Name, bool], came: set[Name], ent
         if not may_be_another and _is_being_written(store, name):
             continue
         if not _is_there(store, name):
-            gone.append(name)
+            if store.index.dentry(*name) is not None:
+                gone.append(name)
         else:
             seen = _look(store, *name)
             if seen is not None and seen.inode.is_dir and name in came:
                 await enter(seen.inode.number)
         await breath.take()
-    for name in gone:
+    return gone
+
+
+async def let_go(store: Store, names: Iterable[Name]) -> None:
+    """Look again at names that were missing, once nothing is to come of what they may be called now."""
+    breath = Breath()
+    for name in names:
         if store.index.dentry(*name) is not None:
             _look(store, *name)
         await breath.take()
 
 
-async def look_through(store: Store, directory: InodeNo, root: Driver, *, is_new: bool) -> list[InodeNo]:
+async def look_through(store: Store, directory: InodeNo, *, is_new: bool) -> list[InodeNo]:
     """Look at all that is in a directory; returns the directories among it.
 
     Args:
@@ -67,18 +74,15 @@ async def look_through(store: Store, directory: InodeNo, root: Driver, *, is_new
     breath = Breath()
     found: list[InodeNo] = []
     try:
-        if is_new:
-            for name in list(root.list(store.places.directory(directory, root.number)[1])):
-                _look(store, directory, name)
-                await breath.take()
-        await refreshing.refresh(store, directory)
+        await refreshing.refresh(store, directory, name_by_name=is_new)
     except (OSError, FusestoreError) as error:
         log.debug("a directory is not looked through", inode=directory, error=str(error))
     after = b""
     while names := store.index.dentries(directory, after, PAGE):
         after = names[-1][0]
         for name, _ in names:
-            seen = _look(store, directory, name)
+            # What has gone since that listing may have been renamed; there is a notice of it.
+            seen = _look(store, directory, name) if _is_there(store, (directory, name)) else None
             if seen is not None and seen.inode.is_dir:
                 found.append(seen.inode.number)
             await breath.take()

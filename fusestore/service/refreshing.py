@@ -22,21 +22,24 @@ CHUNK: Final = 500  # names handled without letting other tasks run
 RACY_NS: Final = 20_000_000  # a ctime younger than this may not show a change that comes in the same clock tick
 
 
-async def refresh(store: Store, directory: InodeNo) -> None:
+async def refresh(store: Store, directory: InodeNo, *, name_by_name: bool = False) -> None:
     """List a directory's disk if it may have names that the index does not know, and reconcile the two.
 
     Cheap when nothing can have changed: one fstat, and not even that where nobody else writes.
+
+    Args:
+        name_by_name: tell of each name also when it is listed for the first time, instead of how many there are.
 
     Raises:
         RootOffline: it was never listed, so that not even the index can tell; OSError as the disk says.
     """
     try:
-        await _refresh(store, directory)
+        await _refresh(store, directory, name_by_name=name_by_name)
     except (IndexFull, IndexFault):
         pass  # no reason not to list what is known
 
 
-async def _refresh(store: Store, directory: InodeNo) -> None:
+async def _refresh(store: Store, directory: InodeNo, *, name_by_name: bool) -> None:
     root = store.placement.default_root(directory)
     if root is None or store.layouts[root] is Layout.ID:
         return  # its names are in the index alone
@@ -57,7 +60,7 @@ async def _refresh(store: Store, directory: InodeNo) -> None:
         return
     found = set(driver.list(fd))
     unseen: set[bytes] = set()
-    first = not known and not store.index.lost
+    first = not known and not store.index.lost and not name_by_name
     had_names = store.index.has_dentries(directory)  # ours perhaps, made before it was ever listed
     adopted = await _adopt_all(store, directory, found, unseen, announce=not first)
     if had_names and not await _vanish_all(store, directory, found, unseen):

@@ -79,3 +79,21 @@ def test_others_wait_for_a_consumer_and_are_told_when_it_does_not_come(own: Moun
     assert "nobody" in own.cli("wait", "--all", "--acked-by", "nobody", "--socket", own.socket, code=1).err
     own.cli("consumers", "--forget", "backup", "--socket", own.socket)
     assert "there are no consumers" in own.cli("consumers", "--socket", own.socket).out
+
+
+def test_what_could_not_be_printed_is_not_acknowledged(own: Mounted) -> None:
+    own.cli("events", "--consumer", "backup", "--since", "0", "--socket", own.socket)
+    (own.uploads / "file").write_bytes(b"x")
+    own.wait()
+    before = behind(own)
+    command = [*COMMAND, "events", "--consumer", "backup", "--socket", str(own.socket)]
+    for output in (">&-", "<&- >&-", ">/dev/full"):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {output}', "sh", *command], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert done.stderr.startswith("fusestore: ")
+        assert behind(own) == before > 0
+    assert subprocess.run(["sh", "-c", '"$@" 2>&- >&-', "sh", *command], timeout=30, check=False).returncode == 1
+    assert "uploads/file" in own.cli("events", "--consumer", "backup", "--socket", own.socket).out
+    assert behind(own) == 0

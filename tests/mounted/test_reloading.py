@@ -57,7 +57,7 @@ def test_more_copies_are_made_of_what_is_there_and_one_more_mistake_changes_noth
     good = (subject.store / "fusestore.toml").read_text()
     wrong = good.replace("[roots.main]", "[moves]\nrate = -1\n[roots.main]\ncopies = 2")
     (subject.store / "fusestore.toml").write_text(wrong)
-    run = subject.cli("reload", subject.mountpoint, code=1)
+    run = subject.cli("reload", subject.mountpoint, code=2)
     mistake = "moves.rate: expected a number of bytes a second, 0 for no limit, found -1"
     assert run.complaint == [f"fusestore: {subject.store}/fusestore.toml: {mistake}"]
     assert len(subject.where(subject.resources / "main" / "f")) == 1

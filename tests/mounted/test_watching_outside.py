@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.daemon import Mounted, Root, eventually, mounted
-from tests.support.tools import tool
+from tests.support.tools import python, tool
 from tests.support.watcher import Line, Watcher
 
 if TYPE_CHECKING:
@@ -130,6 +130,32 @@ def test_a_file_that_replaces_another_outside(subject: Mounted, listener: Listen
     os.rename(disk / "d" / "old.tmp", disk / "d" / "old")
     event = listener.hears("renamed", "resources/disk/d/old")
     assert event["id"] == identity
+
+
+RSYNC = """
+import os, sys
+top, count = sys.argv[1], int(sys.argv[2])
+for number in range(count):
+    directory = os.path.join(top, str(number % 7), str(number % 3))
+    os.makedirs(directory, exist_ok=True)
+    unfinished = os.path.join(directory, f".{number}.unfinished")
+    with open(unfinished, "wb") as file:
+        file.write(b"content")
+    os.utime(unfinished, (1, 1))
+    os.rename(unfinished, os.path.join(directory, str(number)))
+"""
+
+
+def test_what_is_written_under_another_name_and_renamed_is_never_told_as_gone(listener: Listener, disk: Path) -> None:
+    python(RSYNC, disk / "d" / "copied", "3000")
+    heard = listener.rest()
+    assert [short(each) for each in heard if each["kind"] == "vanished"] == []
+    assert [short(each) for each in heard if each["kind"] == "renamed" and not each["old_path"]] == []
+    assert [short(each) for each in heard if each["kind"] == "adopted" and each["detail"]] == []
+    names = {each["path"] for each in heard if each["kind"] in ("adopted", "renamed")}
+    names -= {each["old_path"] for each in heard}
+    files = {name for name in names if name.rpartition("/")[2].isdecimal() and name.count("/") == 6}
+    assert len(files) == 3000
 
 
 def test_whole_trees_are_told_name_by_name_however_quickly_they_come(listener: Listener, disk: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from blake3 import blake3
+from msgspec.structs import replace
 
 from fusestore.core.rights import Asker
 from fusestore.errors import (
@@ -35,6 +37,8 @@ BOB = Asker(4702, (4702, 4703))
 
 
 def queries(opened: Opened) -> Queries:
+    config = opened.store.config
+    opened.store.config = replace(config, mount=replace(config.mount, allow_other=True))
     return Queries(opened.store, opened.path, {}, trio.lowlevel.checkpoint, Scrubber(opened.store), lambda: None)
 
 
@@ -247,6 +251,18 @@ def test_a_large_directory_is_listed_in_turns_that_others_hardly_feel(shared: Op
         turns.step()
         steps += 1
     assert steps >= 10
+
+
+def test_of_a_mount_that_is_closed_to_others_they_are_told_nothing(opened: Opened) -> None:
+    opened.write(f"{HOT}/open", b"x")
+    ask = queries(opened)
+    config = opened.store.config
+    opened.store.config = replace(config, mount=replace(config.mount, allow_other=False))
+    id = ask.record(opened.find(f"{HOT}/open"))["id"]
+    for what in ("", f"{HOT}/open", f"{HOT}/none", id):
+        with pytest.raises(Forbidden):
+            ask.find(what, ALICE)
+    assert ask.find(id, Asker(os.geteuid(), (0,))) == ask.find(f"{HOT}/open")
 
 
 def test_what_has_vanished_is_not_there_to_be_written_or_removed(shared: Opened) -> None:

@@ -29,6 +29,8 @@ class Names:
             NotFound; InvalidRequest: the prefix is not unique; Forbidden: the asker, if there is one, does not get
             there.
         """
+        if asker is not None and asker.uid not in (0, os.geteuid()) and not self._store.config.mount.allow_other:
+            raise Forbidden("the mount is closed to other users (mount.allow_other)")
         number = self._by_id(what)
         if number is not None:
             listing.check_reach(self._store, number, asker)
@@ -41,7 +43,7 @@ class Names:
                 try:
                     number = looking.lookup(self._store, number, name).inode.number
                 except NotFound:
-                    raise NotFound(what) from None
+                    raise NotFound(os.fsencode(what)) from None
         return number
 
     def _by_id(self, what: str) -> InodeNo | None:
