@@ -222,12 +222,22 @@ def _release(store: Store, directory: InodeNo, old: tuple[Spot, ...]) -> None:
         if inode is None or spot is None:
             continue
         ghosts.clear_directory(store, directory, spot.root)
+        _give_times(store, directory)
         batch = store.batch()
         discards = discard(store, batch, inode, (spot,))
         batch.drop_skeleton(directory, spot)
         store.index.apply(batch)
         store.directory_changed(directory)
         carry_out(store, discards)
+
+
+def _give_times(store: Store, directory: InodeNo) -> None:
+    """Give a directory, where it is now, the times that its record has kept: its disk says them from here on."""
+    driver, fd = store.places.directory(directory)
+    if driver.layout is Layout.TREE:
+        inode = store.inode(directory)
+        if driver.stat_dir(fd).st_mtime_ns != inode.mtime_ns:
+            driver.utime(fd, b".", inode.atime_ns, inode.mtime_ns)
 
 
 async def _forget_rows(store: Store, directory: InodeNo) -> None:

@@ -113,6 +113,43 @@ def test_directories_keep_their_times_at_every_step(opened: Opened, old: str, ne
     opened.assert_at_home()
 
 
+@pytest.mark.parametrize("steps", range(0, 60, 3))
+@pytest.mark.parametrize(
+    "places", [(HOT, COLD), (HOT, COLD, HOT), (HOT, COLD, WARM, HOT), ("uploads", COLD, HOT, COLD)]
+)
+def test_directories_keep_their_times_when_they_are_renamed_on_and_back(
+    opened: Opened, places: tuple[str, ...], steps: int
+) -> None:
+    start = f"{places[0]}/t"
+    for path in ("", "/a", "/a/b", "/a/b/empty", "/c", "/d"):
+        opened.mkdir(f"{start}{path}")
+    for path in ("/f", "/a/b/f", "/c/f", "/c/g", "/d/f"):
+        opened.write(f"{start}{path}", b"content")
+    opened.settle()
+    expected = dict.fromkeys(("/a/b/empty", "/a/b", "/a", "/c", "/d", ""), 2_000_000_000)
+    for path, time_ns in expected.items():
+        opened.set(f"{start}{path}", atime_ns=1_000_000_000, mtime_ns=time_ns)
+
+    def times(top: str) -> dict[str, int]:
+        return {path: opened.stat(f"{top}{path}").mtime_ns for path in expected}
+
+    for old, new in pairwise(places):
+        opened.rename(f"{old}/t", f"{new}/t")
+        for step in range(steps):
+            assert times(f"{new}/t") == expected
+            opened.step()
+            if step == steps // 2:
+                name = new.replace("/", " ")
+                opened.write(f"{new}/t/a/{name}", b"new")
+                opened.unlink(f"{new}/t/a/{name}")
+                opened.rename(f"{new}/t/c/f", f"{new}/t/d/{name}")
+                opened.rename(f"{new}/t/d/{name}", f"{new}/t/c/f")
+                expected |= {path: opened.stat(f"{new}/t{path}").mtime_ns for path in ("/a", "/c", "/d")}
+    opened.rest()
+    assert times(f"{places[-1]}/t") == expected
+    opened.assert_at_home()
+
+
 def test_hard_links_are_carried_once(opened: Opened) -> None:
     plant_tree(opened, HOT)
     events: list[Event] = []
