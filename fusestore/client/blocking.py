@@ -165,7 +165,6 @@ class Client:
     def _stream(self, data: dict[str, Any]) -> Iterator[Event]:
         """Events, and fences among them."""
         self.call("events.listen", data)
-        self._wire.listening()
         while True:
             while (event := self._wire.event()) is None:
                 self._hear()

@@ -157,7 +157,6 @@ class AsyncClient:
     async def _stream(self, data: dict[str, Any]) -> AsyncGenerator[Event, None]:
         """Events, and fences among them."""
         await self.call("events.listen", data)
-        self._wire.listening()
         while True:
             while (event := self._wire.event()) is None:
                 await self._hear(lambda: not self._wire.is_read)

@@ -89,6 +89,7 @@ class Wire:
         self._tid = 0
         self._pending: dict[int, Pending] = {}
         self._stream: deque[Event | StreamLost] = deque()
+        self._listen: Pending | None = None  # what came before its reply is of the stream before it
         self._is_listening = False
         self._fence: Pending | None = None
 
@@ -109,12 +110,9 @@ class Wire:
         if len(line) > LINE_MAX:
             raise ControlError("line_too_long", f"the request is longer than {LINE_MAX} bytes")
         pending = self._pending[self._tid] = Pending(self._tid, line)
+        if method == "events.listen":
+            self._listen = pending
         return pending
-
-    def listening(self) -> None:
-        """What comes from now on is of a new stream."""
-        self._stop_listening()
-        self._is_listening = True
 
     def sign_of_life(self) -> bytes:
         """What to ask a daemon that is silent: whether it is there, and how far the stream has come."""
@@ -159,19 +157,24 @@ class Wire:
             envelope = {key: message[key] for key in ("seq", "epoch", "operation") if key in message}
             self._stream.append(envelope | message["data"])
         elif message.get("tid") in self._pending:
-            self._pending[message["tid"]].take(message)
-            self._take_fence()
+            pending = self._pending[message["tid"]]
+            pending.take(message)
+            if pending is self._listen and message.get("success"):
+                self._stop_listening()
+                self._stream.clear()
+                self._is_listening = True
+            elif pending is self._fence and pending.is_answered:
+                self._take_fence(pending)
         elif message.get("tid") is None:
             for pending in self._pending.values():
                 pending.take(message)
 
-    def _take_fence(self) -> None:
-        """Put the answer to a fence, if it has come, behind the events that came before it."""
-        if self._fence is not None and self._fence.is_answered:
-            with contextlib.suppress(ControlError):
-                self._stream.append({"kind": FENCE, **self._fence.result()})
-            self.forget(self._fence)
-            self._fence = None
+    def _take_fence(self, fence: Pending) -> None:
+        """Put the answer to a fence behind the events that came before it."""
+        with contextlib.suppress(ControlError):
+            self._stream.append({"kind": FENCE, **fence.result()})
+        self.forget(fence)
+        self._fence = None
 
     def _stop_listening(self) -> None:
         self._is_listening = False

@@ -233,11 +233,13 @@ def _release(store: Store, directory: InodeNo, old: tuple[Spot, ...]) -> None:
 
 def _give_times(store: Store, directory: InodeNo) -> None:
     """Give a directory, where it is now, the times that its record has kept: its disk says them from here on."""
-    driver, fd = store.places.directory(directory)
-    if driver.layout is Layout.TREE:
-        inode = store.inode(directory)
-        if driver.stat_dir(fd).st_mtime_ns != inode.mtime_ns:
-            driver.utime(fd, b".", inode.atime_ns, inode.mtime_ns)
+    root = store.placement.default_root(directory)
+    if root is None or store.layouts[root] is Layout.ID:
+        return  # it goes on to be the record that says them
+    driver, fd = store.places.directory(directory, root)
+    inode = store.inode(directory)
+    if driver.stat_dir(fd).st_mtime_ns != inode.mtime_ns:
+        driver.utime(fd, b".", inode.atime_ns, inode.mtime_ns)
 
 
 async def _forget_rows(store: Store, directory: InodeNo) -> None:

@@ -79,6 +79,7 @@ async def _succeed(store: Store, number: InodeNo, driver: Driver) -> Discards | 
 
     def announce(batch: Batch, inode: Inode) -> None:
         batch.verified(number, Verified(time.time_ns(), inode.version, good, Outcome.SOUND, b""))
+        store.forgetting.add(number)
         path, old = store.path(number) or b"", bad.name if bad is not None else ""
         said = f"repaired from the copy on {driver.name}"
         store.event(

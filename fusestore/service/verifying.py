@@ -90,6 +90,7 @@ def record(
     was = before.outcome if before is not None and before.version == inode.version else Outcome.SOUND
     if outcome is was:
         return
+    store.forgetting.add(inode.number)  # it may have been read
     detail = finding.error
     if outcome is Outcome.DAMAGED:
         expected, found = (tagged(inode.hash_algorithm, each) for each in (inode.current_hash, finding.found))

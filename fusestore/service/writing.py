@@ -114,11 +114,14 @@ def pin(store: Store, inode: Inode) -> bool:
 
 
 def is_unchanged(store: Store, number: InodeNo) -> bool:
-    """Whether what the kernel has cached of a file may be used at this open: what others have not written.
+    """Whether what the kernel has cached of a file may be used at this open: what others have not written, nor a disk.
 
     Raises:
         NotFound: it is gone.
     """
+    if number in store.forgetting:
+        store.forgetting.discard(number)
+        return False
     driver = store.root_of(number)
     if driver is not None and driver.outside is not Outside.WRITERS:
         return True

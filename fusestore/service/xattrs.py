@@ -108,13 +108,10 @@ def names(store: Store, number: InodeNo) -> list[bytes]:
     """The names of the object's own attributes.
 
     Raises:
-        NotSupported: nobody knows, its root is offline; NotFound; OSError as the disk says.
+        RootOffline: nobody knows; NotFound; OSError as the disk says.
     """
     opened = store.files.get(number) if number in store.orphans else None
-    try:
-        at = _place(store, number)
-    except RootOffline:
-        raise NotSupported(number) from None  # not now; `ls -l` lists all the same, and no copy passes for whole
+    at = _place(store, number)
     if opened is not None:
         stored: Sequence[bytes] = content.listxattr(opened.fd)
     elif at is not None:

@@ -84,6 +84,29 @@ def test_one_flipped_bit_is_found_named_and_told_across_restarts_until_it_is_put
     assert (store.roots["cold"].directory / "bad").read_bytes() == content
 
 
+def test_what_the_kernel_has_cached_of_damaged_bytes_is_not_read_any_more(store: Mounted) -> None:
+    store.allow_log("does not match its hash")
+    path, content = store.resources / "hot" / "file", os.urandom(1 << 20)
+    path.write_bytes(content)
+    store.cli("replicate", path, "--to", "cold", "--wait")
+    flip(store.roots["hot"].directory / "file")
+    store.remount()  # the kernel forgets all
+    assert path.read_bytes() != content
+    store.cli("verify", path, code=1)
+    assert path.read_bytes() == content  # of the copy
+    flip(store.roots["hot"].directory / "file")
+    store.cli("verify", path)
+    flip(store.roots["hot"].directory / "file")
+    store.remount()
+    assert path.read_bytes() != content
+    store.cli("scrub", "--now", "--rate", "0")
+    rested(store)
+    assert path.read_bytes() == content
+    store.wait()
+    assert (store.roots["hot"].directory / "file").read_bytes() == content
+    assert path.read_bytes() == content
+
+
 def test_what_verify_finds_is_known_to_status(store: Mounted) -> None:
     store.allow_log("does not match its hash")
     path = store.resources / "hot" / "file"

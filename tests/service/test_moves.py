@@ -115,7 +115,7 @@ def test_directories_keep_their_times_at_every_step(opened: Opened, old: str, ne
 
 @pytest.mark.parametrize("steps", range(0, 60, 3))
 @pytest.mark.parametrize(
-    "places", [(HOT, COLD), (HOT, COLD, HOT), (HOT, COLD, WARM, HOT), ("uploads", COLD, HOT, COLD)]
+    "places", [(HOT, COLD), (HOT, COLD, HOT), (HOT, COLD, WARM, HOT), ("uploads", COLD, HOT, COLD), (HOT, "uploads")]
 )
 def test_directories_keep_their_times_when_they_are_renamed_on_and_back(
     opened: Opened, places: tuple[str, ...], steps: int
