@@ -55,27 +55,35 @@ def consumers(
 
 
 class Acknowledging:
-    """Acknowledges what was printed for a consumer: now and then, and whenever there is nothing left to print.
+    """Acknowledges what was printed for a consumer, and what is left out: now and then, and when nothing more waits.
 
     Args:
         client: for this alone.
-        printing: whose events are printed.
-        since: where a new consumer begins; None for now.
+        since: where a new consumer begins, None for now; one that there is goes on there if it has not come so far.
+
+    Attributes:
+        since: what is acknowledged.
     """
 
-    def __init__(self, client: Client, printing: Client, name: str, since: int | None) -> None:
+    def __init__(self, client: Client, name: str, since: int | None) -> None:
         self._client = client
-        self._printing = printing
         self._name = name
         self._standing = Following({}, snapshot=False)
-        self.since: int = client.call("events.register", {"consumer": name, "since": since})["seq"]
+        known = client.call("events.register", {"consumer": name, "since": since})
+        self.since: int = known["seq"]
+        if since is not None and since > self.since:
+            self._acknowledge(client.call("events.list", {"limit": 0})["epoch"], since)
+            self.since = since
 
-    def printed(self, event: dict[str, Any]) -> None:
-        """An event is with whoever reads what is printed."""
-        at = self._standing.handled(event, is_read=self._printing.is_read)
+    def printed(self, event: dict[str, Any], *, is_read: bool) -> None:
+        """An event is with whoever reads what is printed; `is_read`: nothing else waits to be."""
+        at = self._standing.handled(event, is_read=is_read)
         if at is not None:
-            for method, data in self._standing.acknowledging(self._name, *at):
-                self._client.call(method, data)
+            self._acknowledge(*at)
+
+    def _acknowledge(self, epoch: int, seq: int) -> None:
+        for method, data in self._standing.acknowledging(self._name, epoch, seq):
+            self._client.call(method, data)
 
 
 def wait_acknowledged(client: Client, name: str, left_s: float | None) -> None:

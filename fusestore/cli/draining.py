@@ -88,7 +88,9 @@ def _show_drain(root: str, done: dict[str, Any], *, wait: bool) -> None:
             + "; fusestore status shows how far it is"
         )
     elif drain is not None:
-        print(readable(drain["proof"]) or f"{counted(drain['files_left'], 'file is', 'files are')} left")
+        left = drain["files_left"]
+        count = "it is not known yet how many files are" if left is None else counted(left, "file is", "files are")
+        print(readable(drain["proof"]) or f"{count} left")
         _show_held(drain["held"])
         if drain["released_ns"]:
             print(f"its disk is let go of; to use it again: fusestore drain {root} --stop")

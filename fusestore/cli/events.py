@@ -12,7 +12,8 @@ from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import moment, print_json_line, readable
 from fusestore.cli.target import connect, find
 from fusestore.client import Client
-from fusestore.errors import UsageError
+from fusestore.client.wire import FENCE
+from fusestore.errors import ControlError, StartupError, UsageError
 from fusestore.model import counted
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def events(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Only what was not printed for this name before; a new one begins now, or after --since.",
+            help="Only what was not printed for this name before; a new one begins now. --since moves it on only.",
             show_default=False,
         ),
     ] = None,
@@ -76,19 +77,21 @@ def events(
         begin = _begin(client, since) if since is not None else None
         acknowledging = None
         if consumer is not None:
-            acknowledging = Acknowledging(stack.enter_context(Client(client.path)), client, consumer, begin)
+            acknowledging = Acknowledging(stack.enter_context(Client(client.path)), consumer, begin)
             begin = acknowledging.since
         if snapshot:
             found = _present(client, wanted, follow=follow)
         else:
             found = _followed(client, begin, wanted) if follow else _logged(client, begin, wanted)
-        for event in found:
-            if json:
+        for event in _passing(found, consumer):
+            if event["kind"] == FENCE:
+                pass
+            elif json:
                 print_json_line(event, flush=follow or consumer is not None)
             else:
                 print(_line(event), flush=follow or consumer is not None)
             if acknowledging is not None:
-                acknowledging.printed(event)
+                acknowledging.printed(event, is_read=event["kind"] == FENCE or (follow and client.is_read))
 
 
 def _begin(client: Client, since: str) -> int:
@@ -100,10 +103,25 @@ def _begin(client: Client, since: str) -> int:
     return int(since)
 
 
+def _passing(found: Iterator[dict[str, Any]], consumer: str | None) -> Iterator[dict[str, Any]]:
+    """The same, with a word for a consumer that has lost events.
+
+    Raises:
+        StartupError
+    """
+    try:
+        yield from found
+    except ControlError as error:
+        if error.code != "lost" or consumer is None:
+            raise
+        hint = f"look at the tree, then go on by fusestore events --consumer {consumer} --since now"
+        raise StartupError(f"{error.text}; {hint}") from None
+
+
 def _followed(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:
     if since is None:
         since = client.call("events.list", {"limit": 0})["first_seq"] - 1
-    return client.events(since, **wanted)
+    return client.events(since, **wanted, fences=True)
 
 
 def _present(client: Client, wanted: Wanted, *, follow: bool) -> Iterator[dict[str, Any]]:
@@ -114,7 +132,7 @@ def _present(client: Client, wanted: Wanted, *, follow: bool) -> Iterator[dict[s
 
 
 def _logged(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[str, Any]]:
-    """The log as it is now: what happens meanwhile is left to the next call."""
+    """The log as it is now, and a fence at its end: what happens meanwhile is left to the next call."""
     last = None
     while True:
         page = client.call("events.list", {"since": since, "limit": PAGE, **wanted})
@@ -123,6 +141,7 @@ def _logged(client: Client, since: int | None, wanted: Wanted) -> Iterator[dict[
             if event["seq"] <= last:
                 yield event
         if page["position"] >= last:
+            yield {"kind": FENCE, "seq": last, "epoch": page["epoch"]}
             return
         since = page["position"]
 

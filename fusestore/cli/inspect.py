@@ -63,8 +63,10 @@ def status(where: Where = None, socket: Socket = None, json: Json = False) -> No
 
 def _state(root: dict[str, Any]) -> str:
     drain = root["drain"]
-    if drain is None or drain["state"] == "drained" or drain["files_left"] is None:
-        return str(root["state"]) if drain is None or drain["state"] == root["state"] else f"{root['state']}, drained"
+    if drain is None or (drain["state"] == root["state"] and not drain["files_left"]):
+        return str(root["state"])
+    if drain["state"] == "drained" or drain["files_left"] is None:
+        return f"{root['state']}, {'drained' if drain['state'] == 'drained' else 'to be drained'}"
     return f"{root['state']}: {counted(drain['files_left'], 'file')}, {size(drain['bytes_left'])} left"
 
 

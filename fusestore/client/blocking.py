@@ -88,6 +88,7 @@ class Client:
         roots: list[str] | None = None,
         kinds: list[str] | None = None,
         snapshot: bool = False,
+        fences: bool = False,
     ) -> Iterator[Event]:
         """Every event after `since`, for ever; without it, those from now on.
 
@@ -96,14 +97,19 @@ class Client:
             paths, roots, kinds: only events of these; None for all.
             snapshot: first what there is, of the kind `present`, and once it is complete one of the kind `whole`;
                 then what comes after that.
+            fences: when nothing has come for 10 s, also one of the kind `fence`: its seq and epoch are a cursor past
+                all that is left out.
 
         Raises:
             StreamLost: events are missing.
             NoDaemon: the daemon went away, or answers no more; go on with the last seq and epoch once it is back.
         """
         wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
-        for event in self._stream({"since": since, "epoch": epoch, "snapshot": snapshot, **wanted}):
-            if event["kind"] != FENCE:
+        self.call("events.listen", {"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})
+        while True:
+            while (event := self._wire.event()) is None:
+                self._hear()
+            if fences or event["kind"] != FENCE:
                 yield event
 
     @classmethod
@@ -155,20 +161,12 @@ class Client:
                 yield state.lost
                 self._save(state, cursor, state.looked())
             try:
-                for event in self._stream(state.arguments()):
+                for event in self.events(**state.arguments(), fences=True):
                     if event["kind"] != FENCE:
                         yield event
                     self._save(state, cursor, state.handled(event, is_read=self.is_read))
             except StreamLost as stopped:
                 state.lose(stopped)
-
-    def _stream(self, data: dict[str, Any]) -> Iterator[Event]:
-        """Events, and fences among them."""
-        self.call("events.listen", data)
-        while True:
-            while (event := self._wire.event()) is None:
-                self._hear()
-            yield event
 
     def _load(self, cursor: CursorStore | str) -> tuple[int, int] | None:
         if isinstance(cursor, str):

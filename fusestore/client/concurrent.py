@@ -100,13 +100,16 @@ class AsyncClient:
         roots: list[str] | None = None,
         kinds: list[str] | None = None,
         snapshot: bool = False,
+        fences: bool = False,
     ) -> AsyncGenerator[Event, None]:
         """As `Client.events`; requests go on meanwhile. A connection has one such stream."""
         wanted = {"consumer": consumer, "paths": paths, "roots": roots, "kinds": kinds}
-        async with aclosing(self._stream({"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})) as events:
-            async for event in events:
-                if event["kind"] != FENCE:
-                    yield event
+        await self.call("events.listen", {"since": since, "epoch": epoch, "snapshot": snapshot, **wanted})
+        while True:
+            while (event := self._wire.event()) is None:
+                await self._hear(lambda: not self._wire.is_read)
+            if fences or event["kind"] != FENCE:
+                yield event
 
     @classmethod
     async def follow(
@@ -146,21 +149,13 @@ class AsyncClient:
                 yield state.lost
                 await self._save(state, cursor, state.looked())
             try:
-                async with aclosing(self._stream(state.arguments())) as events:
+                async with aclosing(self.events(**state.arguments(), fences=True)) as events:
                     async for event in events:
                         if event["kind"] != FENCE:
                             yield event
                         await self._save(state, cursor, state.handled(event, is_read=self.is_read))
             except StreamLost as stopped:
                 state.lose(stopped)
-
-    async def _stream(self, data: dict[str, Any]) -> AsyncGenerator[Event, None]:
-        """Events, and fences among them."""
-        await self.call("events.listen", data)
-        while True:
-            while (event := self._wire.event()) is None:
-                await self._hear(lambda: not self._wire.is_read)
-            yield event
 
     async def _load(self, cursor: CursorStore | str) -> tuple[int, int] | None:
         if isinstance(cursor, str):

@@ -97,10 +97,10 @@ class Following:
             is_read: no other event waits.
         """
         reached = (event["epoch"], event["seq"])
-        if event["kind"] == "present" or (
-            event["kind"] == FENCE and (self.lost is not None or reached == self._cursor)
-        ):
-            return None  # a cursor only once all is told
+        if event["kind"] == "present":  # a cursor only once all is told
+            return None
+        if event["kind"] == FENCE and (self.lost is not None or (reached == self._cursor and not self._unsaved)):
+            return None
         self.lost = None
         self._cursor = reached
         self._unsaved += 1

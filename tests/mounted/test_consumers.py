@@ -97,3 +97,52 @@ def test_what_could_not_be_printed_is_not_acknowledged(own: Mounted) -> None:
     assert subprocess.run(["sh", "-c", '"$@" 2>&- >&-', "sh", *command], timeout=30, check=False).returncode == 1
     assert "uploads/file" in own.cli("events", "--consumer", "backup", "--socket", own.socket).out
     assert behind(own) == 0
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_what_a_filter_leaves_out_is_acknowledged_too(own: Mounted, tmp_path: Path, follow: bool) -> None:
+    command = ["events", "--consumer", "backup", "--kind", "removed", "--since", "0", "--socket", str(own.socket)]
+    for name in ("kept", "gone"):
+        (own.uploads / name).write_bytes(b"x")
+    (own.uploads / "gone").unlink()
+    own.wait()
+    if not follow:
+        assert "uploads/gone" in own.cli(*command).out
+        assert behind(own) == 0
+        (own.uploads / "other").write_bytes(b"x")
+        own.wait()
+        assert own.cli(*command).out == ""
+        assert behind(own) == 0
+        return
+    with open(tmp_path / "seen", "wb") as file:
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        process = subprocess.Popen([*COMMAND, *command, "--follow"], stdout=file, env=environment)
+    try:
+        eventually(lambda: own.json("consumers", "--socket", own.socket), "it is registered")
+        (own.uploads / "other").write_bytes(b"x")
+        own.cli("wait", "--acked-by", "backup", own.mountpoint, "--timeout", "40")
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+    assert "uploads/gone" in (tmp_path / "seen").read_text()
+
+
+def test_a_consumer_that_has_lost_events_is_told_how_to_go_on(own: Mounted) -> None:
+    own.allow_log("events go that a consumer has not acknowledged")
+    command = ["events", "--consumer", "backup", "--socket", str(own.socket)]
+    own.cli(*command, "--since", "0")
+    own.umount()
+    own.configure("events", keep=10, keep_unacked=20)
+    own.mount()
+    for number in range(50):
+        (own.uploads / f"{number}").write_bytes(b"x")
+    own.wait()
+    eventually(lambda: "has lost events" in own.cli("consumers", "--socket", own.socket).out, "the log is cut")
+    complaint = own.cli(*command, code=1).err
+    assert "fusestore events --consumer backup --since now" in complaint
+    assert own.cli(*command, "--since", "now").out == ""
+    assert behind(own) == 0
+    (own.uploads / "later").write_bytes(b"x")
+    own.wait()
+    assert "uploads/later" in own.cli(*command, "--since", "0").out
+    assert own.cli(*command).out == ""
