@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fusestore.control.snapshots import Snapshots, Spool
 
 BATCH: Final = 256  # events read at once; well below a full outbox
-LIST_MAX: Final = 10_000
+LIST_MAX: Final = 1000
 PROGRESS_S: Final = 0.3
 COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth another line
 

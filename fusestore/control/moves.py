@@ -10,7 +10,7 @@ from fusestore.control.files import one_of
 from fusestore.control.methods import Arguments, Call, Method, Number, Role
 from fusestore.errors import ControlError
 
-LIST_MAX: Final = 10_000
+LIST_MAX: Final = 1000
 
 
 class Which(Arguments, forbid_unknown_fields=True):

@@ -180,11 +180,16 @@ def test_tools_of_all_kinds_outside(subject: Mounted, listener: Listener, disk: 
     listener.hears("adopted", "resources/disk/copy/inner/deep")
     tool("rsync", "-a", f"{disk / 'd'}/", disk / "synced")
     listener.hears("adopted", "resources/disk/synced/inner/deep")
+    deep = subject.record(subject.resources / "disk" / "synced" / "inner" / "deep")["id"]
     tool("mv", disk / "synced", tmp_path / "away")
     listener.hears("vanished", "resources/disk/synced")
+    for verb in ("stat", "events"):
+        assert deep in subject.cli(verb, deep, code=1).err
+    assert subject.json("history", deep)
     (tmp_path / "away" / "ignored").touch()
     tool("mv", tmp_path / "away", disk / "back")
     listener.hears("renamed", "resources/disk/back")
+    assert subject.record(deep)["path"] == "resources/disk/back/inner/deep"
     (disk / "back" / "inner" / "new").touch()
     listener.hears("adopted", "resources/disk/back/inner/new")
     tool("sed", "-i", "s/old/new/", disk / "d" / "old")

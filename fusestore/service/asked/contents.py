@@ -46,10 +46,7 @@ class Contents(Names):
         if self._by_id(what) is None:
             return [os.fsencode(what)]
         paths = [self._store.join(*name) for name in self._store.index.parents(number)]
-        found = [path for path in paths if path is not None]
-        if not found:
-            raise NotFound(what)  # somebody took it away on its disk, and its id is kept for a while
-        return found
+        return [path for path in paths if path is not None]
 
     def reserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> list[str]:
         """Keep files from being removed as long as a connection lasts; see `reserving.reserve`. Returns their ids."""

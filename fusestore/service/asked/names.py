@@ -33,6 +33,8 @@ class Names:
             raise Forbidden("the mount is closed to other users (mount.allow_other)")
         number = self._by_id(what)
         if number is not None:
+            if self._store.path(number) is None:
+                raise NotFound(os.fsencode(what))  # it went with a directory, and is kept should that come back
             listing.check_reach(self._store, number, asker)
             return number
         number = MOUNT_ROOT

@@ -98,8 +98,9 @@ class Objects(Names):
 
     def history(self, what: str) -> list[dict[str, Any]]:
         """Everything that happened to an object, oldest first; a removed one is known by its full id."""
+        known = self._by_id(what)  # also one that no path leads to now
         try:
-            inode = self._store.inode(self.find(what))
+            inode = self._store.inode(self.find(what) if known is None else known)
         except NotFound:
             entries = remembering.by_id(self._store, what)
             if not entries:
