@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.errors import NotFound, NotSupported, ReplicaError, RootOffline, RootUnavailable
+from fusestore.errors import NotFound, ReplicaError, RootOffline, RootUnavailable
 from fusestore.model import MoveState
 from fusestore.service import xattrs
 
@@ -79,7 +79,7 @@ def test_a_name_that_is_known_not_to_exist_is_missing_all_the_same(away: Opened)
 
 def test_its_attributes_are_not_to_be_had(away: Opened) -> None:
     number = away.find(f"{COLD}/d/a")
-    with pytest.raises(NotSupported):
+    with pytest.raises(RootOffline):
         xattrs.names(away.store, number)
     with pytest.raises(RootOffline):
         xattrs.get(away.store, number, b"user.colour")

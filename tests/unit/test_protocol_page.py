@@ -57,10 +57,16 @@ def test_the_limits_are_those_of_the_code() -> None:
         "| 448 |",
         "| 512, of which the last 64 ",
         "; 128 for each ",
-        "at most 10000",
+        "(1000, at most that)",
     ):
         assert row in PAGE
-    for words in ("at most 10000", "| 1000 |", "and for 10 s, makes room", "10 s (`ping_s`", "30 s (`patience_s`)"):
+    for words in (
+        "(1000, at most that)",
+        "| 1000 |",
+        "and for 10 s, makes room",
+        "10 s (`ping_s`",
+        "30 s (`patience_s`)",
+    ):
         assert words in PAGE
 
 
