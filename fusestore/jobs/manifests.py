@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fusestore.model import Inode, InodeNo, RootNo
-    from fusestore.roots.manifest import Entry, Frame, Head
+    from fusestore.roots.manifest import Entry, Frame, Head, Survey
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -106,7 +106,7 @@ class Book:
         found = None
         if self.can_write:
             try:
-                found = await self._in_thread(Manifest.survey)
+                found = await self._in_thread(_survey)
             except (OSError, RootOffline) as error:
                 log.debug("a manifest cannot be read", root=self.root.name, error=str(error))
         ours = found is not None and (found.head.store, found.head.root) == (self._store.index.uuid, self.root.uuid)
@@ -209,6 +209,14 @@ class Book:
         self._queued_bytes = 0
         self._fresh_size = 0
         self._written.set()
+
+
+def _survey(manifest: Manifest) -> Survey | None:
+    """What there is, and room for what there may be; in a thread."""
+    found = manifest.survey()
+    if found is None:
+        manifest.keep_room()
+    return found
 
 
 class Manifests:

@@ -9,8 +9,8 @@ what an index is rebuilt from (decision 0019).
     payload = the first: Head; each further one: Frame (msgpack arrays)
 
 Of two entries for one inode the later counts, across all manifests of a store: frames are ordered by (epoch, change).
-The file is only appended to, and written anew beside and renamed into place. Where an append was torn, the frames
-before it are the manifest. What may not happen here: knowing when to write.
+The file is only appended to, and written anew beside and exchanged with what was there, whose inode is kept for the next
+time. Where an append was torn, the frames before it are the manifest. What may not happen here: knowing when to write.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from msgspec import MsgspecError, Struct, msgpack
 
 from fusestore.model import Inode, InodeNo, Replica, RootNo, RootRecord, Spot
 from fusestore.roots.opening import open_regular
+from fusestore.roots.syscalls import rename_exchange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NAME: Final = b"manifest"
-FRESH_NAME: Final = b"manifest.new"  # while it is written anew
+FRESH_NAME: Final = b"manifest.new"  # is written anew, or empty
 MAGIC: Final = b"fsmani1\n"
 FRAME_MAX_BYTES: Final = 64 << 20
 
@@ -160,19 +161,31 @@ class Manifest:
 
     def begin(self) -> int:
         """Begin to write it anew; returns the size of what is to be filled by `append`."""
-        self.give_up()
-        with self._opened(FRESH_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+        self.keep_room()
+        with self._opened(FRESH_NAME, os.O_WRONLY) as fd:
+            os.ftruncate(fd, 0)
             return os.write(fd, MAGIC)
 
     def put_in_place(self) -> None:
         """Have what was written anew be the manifest."""
-        os.rename(FRESH_NAME, NAME, src_dir_fd=self._area, dst_dir_fd=self._area)
+        try:
+            rename_exchange(self._area, FRESH_NAME, self._area, NAME)
+        except OSError:  # there is none yet, or the file system cannot do that
+            os.rename(FRESH_NAME, NAME, src_dir_fd=self._area, dst_dir_fd=self._area)
         os.fsync(self._area)
+        with contextlib.suppress(OSError):
+            self.keep_room()
 
-    def give_up(self) -> None:
-        """Remove what was not written anew to the end."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(FRESH_NAME, dir_fd=self._area)
+    def keep_room(self) -> None:
+        """Have an empty file beside it, so that it can be written anew when the disk has no inode left."""
+        try:
+            with self._opened(FRESH_NAME, os.O_WRONLY) as fd:
+                os.ftruncate(fd, 0)
+        except OSError:  # there is none, or what is none of ours
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(FRESH_NAME, dir_fd=self._area)
+            with self._opened(FRESH_NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL):
+                pass
 
     @contextlib.contextmanager
     def _opened(self, name: bytes, flags: int = os.O_RDONLY) -> Iterator[int]:

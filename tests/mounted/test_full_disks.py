@@ -93,6 +93,27 @@ def test_without_free_inodes_nothing_can_be_made_and_everything_else_goes_on(ful
     assert names(full) == ["linked", "renamed", "small"]
 
 
+@pytest.mark.parametrize("full", [("-N", "64")], indirect=True)
+def test_what_arrived_on_a_disk_without_free_inodes_is_known_when_the_index_is_made_anew(full: Full) -> None:
+    store, many = full.store, full.store.resources / "main" / "many"
+    many.mkdir()
+    for number in range(100):
+        (many / f"{number}").write_bytes(b"%d" % number)
+    store.wait()
+    os.rename(many, full.shown / "many")
+    eventually(lambda: [move["reason"] for move in store.moves()] == ["no inodes"], "the move waits", 20)
+    arrived = len(os.listdir(full.disk / "root" / "many"))
+    assert arrived > 10
+    facts = {path: os.getxattr(path, "user.fusestore.id") for path in (full.shown, full.shown / "many")}
+    hashes = {path: os.getxattr(path, "user.fusestore.hash") for path in (full.shown / "many").iterdir()}
+    store.umount()
+    tool("rm", "-r", store.store / "index")
+    store.cli("rebuild", store.store)
+    store.mount()
+    assert {path: os.getxattr(path, "user.fusestore.id") for path in facts} == facts
+    assert {path: os.getxattr(path, "user.fusestore.hash") for path in hashes} == hashes
+
+
 def test_a_directory_that_fills_the_disk_half_way_waits_and_is_usable_meanwhile(full: Full) -> None:
     tree = full.store.resources / "main" / "tree"
     tree.mkdir()

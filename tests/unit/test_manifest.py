@@ -111,13 +111,26 @@ def test_what_is_written_anew_takes_its_place_when_it_is_complete(area: int) -> 
     assert [each.change for each in manifest.frames()] == [9]
 
 
-def test_what_was_not_completed_is_thrown_away(area: int) -> None:
+def test_it_is_written_anew_without_a_further_file(area: int) -> None:
     manifest = Manifest(area)
-    manifest.begin()
-    manifest.give_up()
-    manifest.give_up()
-    with pytest.raises(FileNotFoundError):
-        os.stat(FRESH_NAME, dir_fd=area)
+    manifest.keep_room()
+    files = {os.stat(FRESH_NAME, dir_fd=area).st_ino}
+    for change in (5, 9, 12):
+        manifest.append(framed(HEAD), manifest.begin(), fresh=True)  # not completed
+        written(manifest, [frame(change, 256, anew=True)])
+        assert [each.change for each in manifest.frames()] == [change]
+        assert os.stat(FRESH_NAME, dir_fd=area).st_size == 0
+        files |= {os.stat(name, dir_fd=area).st_ino for name in (NAME, FRESH_NAME)}
+    assert len(files) == 2
+
+
+def test_what_is_none_of_ours_makes_room(area: int, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"theirs")
+    (tmp_path / "manifest.new").symlink_to(tmp_path / "elsewhere")
+    manifest = Manifest(area)
+    written(manifest, [frame(5, 256, anew=True)])
+    assert [each.change for each in manifest.frames()] == [5]
+    assert (tmp_path / "elsewhere").read_bytes() == b"theirs"
 
 
 def test_a_symlink_that_was_planted_is_not_followed(area: int, tmp_path: Path) -> None:
