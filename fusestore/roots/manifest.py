@@ -9,8 +9,9 @@ what an index is rebuilt from (decision 0019).
     payload = the first: Head; each further one: Frame (msgpack arrays)
 
 Of two entries for one inode the later counts, across all manifests of a store: frames are ordered by (epoch, change).
-The file is only appended to, and written anew beside and exchanged with what was there, whose inode is kept for the next
-time. Where an append was torn, the frames before it are the manifest. What may not happen here: knowing when to write.
+The file is only appended to, and written anew beside and exchanged with what was there, whose inode is kept for the
+next time. Where an append was torn, the frames before it are the manifest. What may not happen here: knowing when to
+write.
 """
 
 from __future__ import annotations
