@@ -38,6 +38,10 @@ class Gone(NotFound):
     """What this inode number stood for is gone; its name may lead to something else by now."""
 
 
+class NoRoot(NotFound):
+    """There is no such root."""
+
+
 class NoMove(NotFound):
     """There is no such move."""
 

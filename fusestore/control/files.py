@@ -147,7 +147,7 @@ def where(call: Call, what: What) -> list[dict[str, Any]]:
 
 async def reread(call: Call, what: What) -> list[dict[str, Any]]:
     """The same after each copy was read again: `found` says what came of it."""
-    return await call.queries.reread(call.queries.find(required(what)), call.report)
+    return await call.queries.reread(call.queries.find(required(what)), call.peer, call.report)
 
 
 def history(call: Call, what: What) -> list[dict[str, Any]]:

@@ -88,7 +88,7 @@ async def write(store: Store, number: InodeNo, path: bytes, body: bytes, owner: 
     Raises:
         IsADirectory, InvalidRequest: it is no regular file; Forbidden, Reserved, NoRoom, RootReadOnly, ReplicaError.
     """
-    writing.check_regular(store.inode(number))
+    writing.check_regular(store, store.inode(number))
     id: str = await _do(store, "write", owner, asker, body, path=path)
     return id
 

@@ -67,7 +67,7 @@ async def _remove(store: Store, inode: Inode, name: Name) -> None:
 
 async def _write(store: Store, inode: Inode) -> None:
     _changeable(store)
-    writing.check_regular(inode)
+    writing.check_regular(store, inode)
     if store.files.get(inode.number) is None:
         writing.openable(store, inode.number)
 

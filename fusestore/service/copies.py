@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +12,7 @@ import trio
 
 from fusestore.core.placement import by_id
 from fusestore.errors import FusestoreError
-from fusestore.model import MOUNT_ROOT, InodeNo, Layout, ReplicaState, counted
+from fusestore.model import MOUNT_ROOT, InodeNo, Layout, Outcome, ReplicaState, counted
 from fusestore.roots.hashing import tagged
 from fusestore.service import describing, refreshing, replicating, succeeding, verifying, walking
 from fusestore.service.replicas import ANY, roots_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fusestore.core.ports import Driver
-    from fusestore.model import Inode, Replica, RootNo, Spot
+    from fusestore.model import Inode, Owner, Replica, RootNo, Spot
     from fusestore.service.store import Store
 
     Report = Callable[[int, int, str], None]
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 PAGE: Final = 500
 POLL_S: Final = 0.1  # between two looks at what is still due
 MANY: Final = 10_000  # files that are looked at to say why they lack copies: some ten milliseconds
+FOUND: Final[dict[Outcome | None, str]] = {Outcome.SOUND: "ok", Outcome.DAMAGED: "bad"}
 SHARE: Final = 10  # what is due may be much: a look may take a tenth of the time
 
 
@@ -109,8 +111,11 @@ def _size(store: Store, inode: Inode, spot: Spot) -> int | None:
         return None
 
 
-async def reread(store: Store, number: InodeNo, report: Report) -> list[dict[str, Any]]:
-    """The copies of a file, each with `found`: "ok", "bad", "unknown" (nothing to compare with), or why not."""
+async def reread(store: Store, number: InodeNo, owner: Owner, report: Report) -> list[dict[str, Any]]:
+    """The copies of a file, each with `found`: "ok", "bad", "unknown" (nothing to compare with), or why not.
+
+    What that shows is recorded, as by `verifying.verify`.
+    """
     inode = store.inode(number)
     if not stat.S_ISREG(inode.mode):
         return [{**each, "found": "unknown"} for each in locations(store, inode)]
@@ -119,27 +124,26 @@ async def reread(store: Store, number: InodeNo, report: Report) -> list[dict[str
     known = locations(store, inode)
     for position, each in enumerate(known):
         report(position, len(known), "copies")
-        found[each["root"]] = await _found(store, inode, roots[each["root"]], each["role"] == "replica")
+        if each["role"] == "replica":
+            found[each["root"]] = await _found(store, inode, roots[each["root"]])
+        else:
+            finding = await verifying.examine(store, inode, partial(verifying.read_at_once, store))
+            batch = store.batch()
+            verifying.record(store, batch, finding, owner=owner)
+            if batch.rows:
+                store.index.apply(batch)
+            found[each["root"]] = finding.error or FOUND.get(finding.outcome, "unknown")
     return [{**each, "found": found.get(each["root"], "unknown")} for each in locations(store, store.inode(number))]
 
 
-async def _found(store: Store, inode: Inode, root: RootNo, is_replica: bool) -> str:
+async def _found(store: Store, inode: Inode, root: RootNo) -> str:
     try:
-        if is_replica:
-            record = store.index.replica(inode.number, root)
-            if record is None or record.state is not ReplicaState.CURRENT:
-                return "unknown"
-            if not store.roots[root].online:
-                return f"root {store.roots[root].name} is offline"
-            return "ok" if await succeeding.reread(store, inode, root) else "bad"
-        expected = inode.current_hash
-        if not expected or store.files.has_writer(inode.number):
+        record = store.index.replica(inode.number, root)
+        if record is None or record.state is not ReplicaState.CURRENT:
             return "unknown"
-        digest = await verifying.read_at_once(store, store.place(inode.number), inode.hash_algorithm)
-        now = store.index.inode(inode.number)
-        if now is None or now.version != inode.version:
-            return "unknown"
-        return "ok" if digest == expected else "bad"
+        if not store.roots[root].online:
+            return f"root {store.roots[root].name} is offline"
+        return "ok" if await succeeding.reread(store, inode, root) else "bad"
     except (OSError, FusestoreError) as error:
         return str(error)
 

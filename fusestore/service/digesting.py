@@ -29,7 +29,7 @@ async def digest(store: Store, number: InodeNo, asker: Asker | None) -> Inode:
     """
     while True:
         inode = looking.getattr(store, number).inode
-        writing.check_regular(inode)
+        writing.check_regular(store, inode)
         if not may(asker, inode, READ):
             raise Forbidden(store.path(number) or b"")
         if store.files.has_writer(number):
@@ -48,7 +48,7 @@ async def _find_out(store: Store, number: InodeNo) -> None:
     at = store.place(number)
     work = finalizing.take(store, number)
     if work is None:
-        raise NotFound(number)
+        raise NotFound(store.path(number) or b"")
     await sync(store, at.driver)
     found = await verifying.read_at_once(store, store.place(number), store.config.hash.algorithm)
     finalizing.settle(store, work, found)

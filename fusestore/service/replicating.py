@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fusestore.core.intents import Replicate
 from fusestore.core.placement import by_id
-from fusestore.errors import InvalidRequest, NotFound, RootReadOnly
+from fusestore.errors import InvalidRequest, NoRoot, RootReadOnly
 from fusestore.model import Cause, InodeNo, Layout, Operation, Replica, ReplicaState, RootNo
 from fusestore.service import draining, moving, replicas
 from fusestore.service.deciding import Decided
@@ -62,7 +62,7 @@ def named(store: Store, name: str) -> Driver:
     for root in store.roots.values():
         if root.name == name:
             return root
-    raise NotFound(f"root {name}")
+    raise NoRoot(name)
 
 
 def want(store: Store, number: InodeNo, root: Driver, owner: Owner, *, source: Driver | None = None) -> int:

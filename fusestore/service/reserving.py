@@ -34,7 +34,7 @@ def reserve(store: Store, numbers: Sequence[InodeNo], owner: str, holder: object
     """
     for number in numbers:
         inode = looking.getattr(store, number).inode
-        writing.check_regular(inode)
+        writing.check_regular(store, inode)
         if not may(asker, inode, WRITE):
             raise Forbidden(store.path(number) or b"")
     for number in numbers:

@@ -8,7 +8,7 @@ from uuid_utils import uuid7
 
 from fusestore.core.intents import Create
 from fusestore.core.namespace import check_name, check_parent
-from fusestore.errors import AlreadyExists, InvalidRequest, NotFound
+from fusestore.errors import AlreadyExists, InvalidRequest, NoRoot, NotFound
 from fusestore.service import adopting, creating, describing, draining, parents, trash
 from fusestore.service.deciding import Decided
 from fusestore.service.renaming import find_target
@@ -37,7 +37,7 @@ def roots_of(store: Store, name: str | None) -> list[Driver]:
     """
     found = [root for root in store.roots.values() if name in (None, root.name)]
     if not found:
-        raise NotFound(f"root {name}")
+        raise NoRoot(name)
     return found
 
 

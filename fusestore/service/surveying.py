@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 import trio
 
-from fusestore.errors import FusestoreError, InvalidRequest, NotFound, RootOffline, RootUnavailable
+from fusestore.errors import FusestoreError, InvalidRequest, NoRoot, RootOffline, RootUnavailable
 from fusestore.model import Spot
 from fusestore.service import absence, doubting, refreshing, walking
 from fusestore.service.looking import see
@@ -177,7 +177,7 @@ async def accept(store: Store, name: str, report: Report) -> dict[str, Any]:
 def _doubted(store: Store, name: str) -> Driver:
     root = next((root for root in store.roots.values() if root.name == name), None)
     if root is None:
-        raise NotFound(f"root {name}")
+        raise NoRoot(name)
     known = store.absent.get(root.number)
     if known is None or not known.is_doubted:
         raise InvalidRequest(f"root {name} is not doubted")

@@ -41,7 +41,7 @@ def open_file(store: Store, number: InodeNo, *, write: bool, truncate: bool) -> 
         says.
     """
     inode = store.inode(number)
-    check_regular(inode)
+    check_regular(store, inode)
     file = store.files.get(number)
     if file is None:
         if write:
@@ -66,14 +66,14 @@ def open_file(store: Store, number: InodeNo, *, write: bool, truncate: bool) -> 
     return fh
 
 
-def check_regular(inode: Inode) -> None:
+def check_regular(store: Store, inode: Inode) -> None:
     """Refuse to open what has no bytes.
 
     Raises:
         IsADirectory, InvalidRequest (not a regular file).
     """
     if inode.is_dir:
-        raise IsADirectory(inode.number)
+        raise IsADirectory(store.path(inode.number) or b"")
     if not inode.is_regular:
         raise InvalidRequest("not a regular file")
 

@@ -147,7 +147,15 @@ def test_a_content_is_replaced_whole_and_all_else_stays(open_store: Mounted) -> 
     assert path.stat().st_mode & 0o777 == 0o640
     assert ask(open_store, "write", id=told["id"], body="")["data"]["old_id"] == told["id"]
     assert path.read_text() == ""
-    assert ask(open_store, "write", path="uploads", text="")["error"]["code"] == "is_a_directory"
+    for method, data in (("write", {"text": ""}), ("digest", {})):
+        error = ask(open_store, method, path="uploads", **data)["error"]
+        assert (error["code"], error["path"], error["text"]) == (
+            "is_a_directory",
+            "uploads",
+            "Is a directory: 'uploads'",
+        )
+    error = ask(open_store, "find", root="nope")["error"]
+    assert (error["code"], error["text"]) == ("not_found", "There is no such root: nope")
     assert not list(open_store.uploads.glob(".*"))
 
 

@@ -107,16 +107,20 @@ def test_what_the_kernel_has_cached_of_damaged_bytes_is_not_read_any_more(store:
     assert path.read_bytes() == content
 
 
-def test_what_verify_finds_is_known_to_status(store: Mounted) -> None:
+@pytest.mark.parametrize("verify", [("verify",), ("where", "--verify")])
+def test_what_verify_finds_is_known_to_status(store: Mounted, verify: tuple[str, ...]) -> None:
     store.allow_log("does not match its hash")
     path = store.resources / "hot" / "file"
     path.write_bytes(bytes(10_000))
     store.wait()
+    assert "was not compared with the disk yet" in store.cli("explain", path).out
+    store.cli(*verify, path)
+    assert "was compared with the disk" in store.cli("explain", path).out
     flip(store.roots["hot"].directory / "file")
-    store.cli("verify", path, code=1)
+    store.cli(*verify, path, code=1)
     assert "resources/hot/file is damaged" in store.json("status")["health"]
     flip(store.roots["hot"].directory / "file")
-    store.cli("verify", path)
+    store.cli(*verify, path)
     assert store.json("status")["health"] == "ok"
 
 

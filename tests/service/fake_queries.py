@@ -243,7 +243,7 @@ class FakeQueries:
         place = {"root": "main", "path": f"/disk/{inode}", "role": "home", "size": 5, "present": True}
         return [{**place, "state": "current", "reason": "", "verified_ns": 0}]
 
-    async def reread(self, inode: InodeNo, report: Report) -> list[dict[str, Any]]:
+    async def reread(self, inode: InodeNo, owner: Owner, report: Report) -> list[dict[str, Any]]:
         return [{**place, "found": "bad"} for place in self.locations(inode)]
 
     def replicate(self, what: str, root: str, source: str | None, owner: Owner) -> int:

@@ -190,14 +190,14 @@ def test_each_copy_is_read_again_when_that_is_asked_for(copied: Opened) -> None:
     number = copied.find(f"{HOT}/a")
 
     def found() -> list[tuple[str, str, str, str]]:
-        answer = finish(copies.reread(copied.store, number, lambda *figures: None))
+        answer = finish(copies.reread(copied.store, number, ME, lambda *figures: None))
         return [(each["root"], each["role"], each["state"], each["found"]) for each in answer]
 
     assert found() == [("hot", "home", "current", "ok"), ("cold", "replica", "current", "ok")]
     replica(copied, f"{HOT}/a", "cold").write_bytes(b"preciouz")
     assert found() == [("hot", "home", "current", "ok"), ("cold", "replica", "bad", "bad")]
     (copied.disks["hot"] / "a").write_bytes(b"preciouz")
-    assert found() == [("hot", "home", "current", "bad"), ("cold", "replica", "bad", "unknown")]
+    assert found() == [("hot", "home", "bad", "bad"), ("cold", "replica", "bad", "unknown")]
 
 
 def test_two_drops_at_once_do_not_rely_on_each_other(copied: Opened) -> None:

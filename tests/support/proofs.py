@@ -164,6 +164,6 @@ def _is_own(path: str, what: str | bytes) -> bool:
     """The daemon's own directories, its marker and manifest, there when nothing else is, and what is in the trash."""
     parts = path.split("/")
     if parts[0] == ".fusestore":
-        own = (["root.toml"], ["manifest"])
+        own = (["root.toml"], ["manifest"], ["manifest.new"])
         return (what == "directory" and len(parts) <= 3) or parts[1:] in own or parts[1] == "trash"
     return parts[0] == "files" and what == "directory" and len(parts) <= 2

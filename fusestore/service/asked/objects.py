@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fusestore.core.rights import Asker
+    from fusestore.model import Owner
     from fusestore.service.asking import Answer
     from fusestore.service.verifying import Report
 
@@ -92,9 +93,9 @@ class Objects(Names):
         """Every place where the object's bytes are."""
         return copies.locations(self._store, self._store.inode(inode))
 
-    async def reread(self, inode: InodeNo, report: Report) -> list[dict[str, Any]]:
+    async def reread(self, inode: InodeNo, owner: Owner, report: Report) -> list[dict[str, Any]]:
         """The same after reading each copy again; see `copies.reread`."""
-        return await copies.reread(self._store, inode, report)
+        return await copies.reread(self._store, inode, owner, report)
 
     def history(self, what: str) -> list[dict[str, Any]]:
         """Everything that happened to an object, oldest first; a removed one is known by its full id."""

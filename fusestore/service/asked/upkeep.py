@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
-from fusestore.errors import NotFound
+from fusestore.errors import NoRoot
 from fusestore.model import MOUNT_ROOT
 from fusestore.service import describing, retrieving, soundness, trash, verifying
 from fusestore.service.asked.names import Names
@@ -89,6 +89,6 @@ class Upkeep(Names):
             NotFound: the path, or the root.
         """
         if root is not None and root not in (driver.name for driver in self._store.roots.values()):
-            raise NotFound(f"root {root}")
+            raise NoRoot(root)
         top = self.find(what) if what is not None else MOUNT_ROOT
         return await verifying.verify(self._store, top, root, report, owner)
