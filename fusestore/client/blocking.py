@@ -41,6 +41,10 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection, and all that it has begun but for jobs in the background."""
         self._socket.close()
 
     @property
@@ -192,6 +196,8 @@ class Client:
         raise NoDaemon(f"the daemon at {self.path} does not answer any more")
 
     def _send(self, line: bytes) -> None:
+        if self._socket.fileno() < 0:
+            raise NoDaemon("this client is closed")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it closed is read yet
             self._socket.sendall(line, socket.MSG_NOSIGNAL)
 

@@ -43,10 +43,11 @@ class AsyncClient:
         self._sending = trio.Lock()
         self._waiting = trio.lowlevel.ParkingLot()
         self._is_reading = False
-        self._end: str = ""  # why nothing more comes
+        self._end: str = "is not connected to: enter the client first"  # why nothing comes
 
     async def __aenter__(self) -> Self:
         self._socket = trio.socket.from_stdlib_socket(await trio.to_thread.run_sync(reach, self.path))
+        self._end = ""
         return self
 
     async def __aexit__(

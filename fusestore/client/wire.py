@@ -81,6 +81,16 @@ class Pending:
             self._error = None if message["success"] else ControlError(**message["error"])
 
 
+def _message(line: bytearray) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = None
+    if not isinstance(message, dict):
+        raise ControlError("bad_json", "what answers at the socket is no fusestore daemon")
+    return message
+
+
 class Wire:
     """The requests and the stream of one connection."""
 
@@ -131,7 +141,7 @@ class Wire:
         self._received += data
         begin = 0
         while (end := self._received.find(b"\n", max(begin, searched))) >= 0:
-            self._take(json.loads(self._received[begin:end]))
+            self._take(_message(self._received[begin:end]))
             begin = end + 1
         del self._received[:begin]
 

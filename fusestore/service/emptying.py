@@ -108,8 +108,15 @@ class Chooser:
 
     def __init__(self, store: Store, to: tuple[RootNo, ...]) -> None:
         self._store = store
+        self._to = to
         self._candidates = list(draining.candidates(store, to))
         self._taken: Counter[int] = Counter()  # bytes by device
+
+    @property
+    def lack(self) -> str:
+        """Why there may be no root to choose."""
+        away = [root.name for number in self._to if not (root := self._store.roots[number]).online]
+        return f"root {away[0]} is offline" if away else NO_ROOT
 
     def choose(self, inode: Inode, devices: set[int], avoid: Collection[RootNo]) -> RootNo | None:
         size = -(-inode.size // BLOCK) * BLOCK
@@ -178,7 +185,7 @@ def step(
     if good:
         return Step(Needs.NOTHING)  # fewer copies than it should have, but it does not hang on this one
     reasons = [store.troubles[number, each] for each in avoid if (number, each) in store.troubles]
-    return Step(Needs.HELP, reason=reasons[-1] if reasons else NO_ROOT)
+    return Step(Needs.HELP, reason=reasons[-1] if reasons else chooser.lack)
 
 
 def _is_safe(store: Store, root: RootNo) -> bool:

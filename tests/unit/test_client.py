@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from itertools import islice
@@ -199,3 +200,18 @@ def test_the_client_costs_no_more_than_it_needs() -> None:
     script = f"import sys, fusestore.client as c; assert not {heavy} & set(sys.modules); print(c.AsyncClient.__name__)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("AsyncClient\n", "")
+
+
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH\n", b"[]\n", b"\xff\n"])
+def test_what_is_no_daemon_is_told_in_one_error(said: bytes) -> None:
+    with pytest.raises(ControlError, match="no fusestore daemon"):
+        Wire().feed(said)
+
+
+def test_a_request_is_no_longer_than_its_text() -> None:
+    text = "ü" * 400_000
+    sent = Wire().request("files.register", {"name": "a", "text": text}).line
+    assert len(sent) < LINE_MAX
+    assert json.loads(sent)["data"]["text"] == text
+    name = os.fsdecode(b"\xff")
+    assert json.loads(Wire().request("files.get", {"path": name}).line)["data"]["path"] == name
