@@ -63,7 +63,7 @@ def events(
 ) -> None:
     """Print the event log from its beginning on, one event a line; or what there is, one name a line.
 
-    With --follow --since now only what happens from now on, as `tail -f` does.
+    With --follow --since now only what happens from now on, as `tail -f` does. Exit status 6 when the daemon ends.
 
     With --consumer an event is acknowledged once it is printed, and the log keeps those that are not, so that nothing
     is missed however long nobody asked. Exit status 1 when events after --since are no longer in the log.

@@ -195,13 +195,17 @@ class Client:
             return self._receive(time.monotonic() + PATIENCE_S)
         raise NoDaemon(f"the daemon at {self.path} does not answer any more")
 
-    def _send(self, line: bytes) -> None:
+    def _check_open(self) -> None:
         if self._socket.fileno() < 0:
             raise NoDaemon("this client is closed")
+
+    def _send(self, line: bytes) -> None:
+        self._check_open()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it closed is read yet
             self._socket.sendall(line, socket.MSG_NOSIGNAL)
 
     def _receive(self, limit: float) -> None:
+        self._check_open()
         self._socket.settimeout(max(limit - time.monotonic(), 0.001))
         try:
             data = self._socket.recv(256 << 10)

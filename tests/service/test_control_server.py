@@ -899,6 +899,20 @@ async def test_the_client_that_waits_without_a_limit_asks_whether_the_daemon_is_
     deaf.close()
 
 
+async def test_a_client_that_is_closed_says_so(world: World) -> None:
+    def use() -> None:
+        with Client(world.path) as client:
+            events = client.events(0)
+            next(events)
+        for after in (lambda: next(events), lambda: client.call("dispatcher.ping")):
+            with pytest.raises(NoDaemon, match="closed"):
+                after()
+        client.close()
+
+    world.queries.happen(1)
+    await trio.to_thread.run_sync(use)
+
+
 def test_the_client_says_that_no_daemon_answers(short_path: Path) -> None:
     with pytest.raises(NoDaemon, match="is the store mounted"):
         Client(short_path / "none")
