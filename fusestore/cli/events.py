@@ -9,7 +9,7 @@ import typer
 
 from fusestore.cli.consumers import Acknowledging
 from fusestore.cli.options import Json, Socket
-from fusestore.cli.output import moment, print_json_line, readable
+from fusestore.cli.output import moment, print_json_line, print_line, readable
 from fusestore.cli.target import connect, find
 from fusestore.client import Client
 from fusestore.client.wire import FENCE
@@ -54,7 +54,7 @@ def events(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Only what was not printed for this name before; a new one begins now. --since moves it on only.",
+            help="Only what was not printed for this name before; a new one begins now; --since moves it forward only.",
             show_default=False,
         ),
     ] = None,
@@ -89,7 +89,7 @@ def events(
             elif json:
                 print_json_line(event, flush=follow or consumer is not None)
             else:
-                print(_line(event), flush=follow or consumer is not None)
+                print_line(_line(event), flush=follow or consumer is not None)
             if acknowledging is not None:
                 acknowledging.printed(event, is_read=event["kind"] == FENCE or (follow and client.is_read))
 

@@ -63,11 +63,11 @@ def status(where: Where = None, socket: Socket = None, json: Json = False) -> No
 
 def _state(root: dict[str, Any]) -> str:
     drain = root["drain"]
-    if drain is None or (drain["state"] == root["state"] and not drain["files_left"]):
+    if drain is not None and drain["state"] == "draining" and drain["files_left"]:
+        return f"{root['state']}: {counted(drain['files_left'], 'file')}, {size(drain['bytes_left'])} left"
+    if drain is None or drain["state"] == root["state"]:
         return str(root["state"])
-    if drain["state"] == "drained" or drain["files_left"] is None:
-        return f"{root['state']}, {'drained' if drain['state'] == 'drained' else 'to be drained'}"
-    return f"{root['state']}: {counted(drain['files_left'], 'file')}, {size(drain['bytes_left'])} left"
+    return f"{root['state']}, {'drained' if drain['state'] == 'drained' else 'to be drained'}"
 
 
 def stat(what: What, socket: Socket = None, json: Json = False) -> None:

@@ -93,14 +93,21 @@ def main() -> int:
         command = context.command_path if context else "fusestore"
         return _complain(f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code)
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be printed is not tried again at the end
+        try:
+            sys.stdout.flush()
+        except OSError:  # what could not be printed is not tried again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return _complain(str(error), 1)
     return status if isinstance(status, int) else 0
 
 
 def _occupy_standard_streams() -> None:
     """Have closed standard streams be no file that is opened later: output is refused, complaints are dropped."""
-    for number, name, mode, flags in ((0, "stdin", "r", 0), (1, "stdout", "w", 0), (2, "stderr", "w", os.O_WRONLY)):
+    for number, name, mode, flags in (
+        (0, "stdin", "r", os.O_RDONLY),
+        (1, "stdout", "w", os.O_RDONLY),  # so that printing fails
+        (2, "stderr", "w", os.O_WRONLY),
+    ):
         if getattr(sys, name) is None:
             os.open(os.devnull, flags)  # gets the lowest number that is free
             setattr(sys, name, os.fdopen(number, mode, closefd=False))

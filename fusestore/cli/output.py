@@ -24,7 +24,14 @@ def print_json(data: Any) -> None:
 
 def print_json_line(data: Any, *, flush: bool) -> None:
     """One JSON document of several, on one line."""
-    print(json.dumps(data, separators=(",", ":")), flush=flush)
+    print_line(json.dumps(data, separators=(",", ":")), flush=flush)
+
+
+def print_line(text: str, *, flush: bool) -> None:
+    """A line in one piece: also where output is not buffered, who is killed leaves none without its end."""
+    sys.stdout.write(f"{text}\n")
+    if flush:
+        sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

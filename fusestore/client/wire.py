@@ -122,6 +122,8 @@ class Wire:
         pending = self._pending[self._tid] = Pending(self._tid, line)
         if method == "events.listen":
             self._listen = pending
+        elif method in ("events.unlisten", "events.sync"):
+            self._stop_listening()
         return pending
 
     def sign_of_life(self) -> bytes:

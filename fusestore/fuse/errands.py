@@ -34,6 +34,7 @@ class Errands:
 
     def __init__(self, top: bytes) -> None:
         self.owners: dict[int, Owner] = {}
+        self._processes: list[trio.Process] = []  # that may not have ended; nobody need wait for them any more
         self._top = top
         self._limits: dict[int, trio.CapacityLimiter] = {}
 
@@ -83,18 +84,23 @@ class Errands:
         assert process.stdin is not None
         assert process.stdout is not None
         said = b""
+        self._forget_ended()
         self.owners[process.pid] = owner
-        try:
-            async with process.stdin, process.stdout:
-                with contextlib.suppress(trio.BrokenResourceError):  # it has ended, and that it says nothing will show
-                    await process.stdin.send_all(sent)
-                await process.stdin.aclose()
-                while data := await process.stdout.receive_some():
-                    said += data
-            await process.wait()
-        finally:
-            del self.owners[process.pid]
+        self._processes.append(process)
+        async with process.stdin, process.stdout:
+            with contextlib.suppress(trio.BrokenResourceError):  # it has ended, and that it says nothing will show
+                await process.stdin.send_all(sent)
+            await process.stdin.aclose()
+            while data := await process.stdout.receive_some():
+                said += data
+        await process.wait()
+        self._forget_ended()
         return said
+
+    def _forget_ended(self) -> None:
+        for process in [each for each in self._processes if each.poll() is not None]:
+            self._processes.remove(process)
+            del self.owners[process.pid]
 
     def _told(self, value: Any) -> Any:
         if isinstance(value, bytes):

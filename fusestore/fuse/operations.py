@@ -260,6 +260,7 @@ class Operations(pyfuse3.Operations):
         fh = writing.open_file(self._store, number, write=write, truncate=truncate)
         if truncate:
             attributes.drop_set_id(self._store, number, owner)
+        self._store.forgetting.discard(number)
         return _file_info(fh, keep_cache=fresh)
 
     @handler

@@ -208,7 +208,9 @@ class RootWatcher:
                 came.add((directory, name))
         missing = await noticing.look_at(self._store, names, came, self._enter_new)
         # A rename that took a name away has its notice in the queue by now.
-        self._missing = dict.fromkeys(missing, self._inotify.queued) | self._missing
+        self._missing |= dict.fromkeys(missing, self._inotify.queued)
+        if self._ran_over.is_set():
+            return  # or it was lost
         settled = [each for each, queued in self._missing.items() if queued <= self._inotify.taken]
         for each in settled:
             del self._missing[each]

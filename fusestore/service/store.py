@@ -102,7 +102,7 @@ class Store:
         self.trashed: Counter[RootNo] = Counter()  # bytes held by the trash (`service.trash`)
         self.owed: Counter[RootNo] = Counter()  # effects on a root that names elsewhere depend on
         self.suspects: set[InodeNo] = set()  # files whose ctime moved outside: their bytes have to be compared
-        self.forgetting: set[InodeNo] = set()  # files of which the kernel, at the next open, forgets what it has cached
+        self.forgetting: set[InodeNo] = set()  # damaged: opening one has the kernel forget its pages
         self.holding: dict[MoveNo, InodeNo] = {}  # what of a directory holds its move up
         self.running: dict[MoveNo, Move] = {}  # moves in somebody's hands, with counts ahead of those in the index
         self.is_ending = False  # copies on their way stop where they can

@@ -120,7 +120,6 @@ def is_unchanged(store: Store, number: InodeNo) -> bool:
         NotFound: it is gone.
     """
     if number in store.forgetting:
-        store.forgetting.discard(number)
         return False
     driver = store.root_of(number)
     if driver is not None and driver.outside is not Outside.WRITERS:

@@ -57,11 +57,11 @@ def test_the_limits_are_those_of_the_code() -> None:
         "| 448 |",
         "| 512, of which the last 64 ",
         "; 128 for each ",
-        "(1000, at most that)",
+        "(1000, which is the most)",
     ):
         assert row in PAGE
     for words in (
-        "(1000, at most that)",
+        "(1000, which is the most)",
         "| 1000 |",
         "and for 10 s, makes room",
         "10 s (`ping_s`",
