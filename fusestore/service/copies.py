@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from collections import Counter
-from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -127,11 +126,7 @@ async def reread(store: Store, number: InodeNo, owner: Owner, report: Report) ->
         if each["role"] == "replica":
             found[each["root"]] = await _found(store, inode, roots[each["root"]])
         else:
-            finding = await verifying.examine(store, inode, partial(verifying.read_at_once, store))
-            batch = store.batch()
-            verifying.record(store, batch, finding, owner=owner)
-            if batch.rows:
-                store.index.apply(batch)
+            finding = await verifying.compare(store, inode, owner)
             found[each["root"]] = finding.error or FOUND.get(finding.outcome, "unknown")
     return [{**each, "found": found.get(each["root"], "unknown")} for each in locations(store, store.inode(number))]
 

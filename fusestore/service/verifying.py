@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -104,6 +105,16 @@ def record(
     store.journal(batch, inode, "verify", detail or "sound again", new=path or b"", new_root=driver.name, owner=owner)
 
 
+async def compare(store: Store, known: Inode, owner: Owner | None) -> Finding:
+    """Read a file again as soon as its disk allows, and record what that showed."""
+    finding = await examine(store, known, partial(read_at_once, store))
+    batch = store.batch()
+    record(store, batch, finding, owner=owner)
+    if batch.rows:
+        store.index.apply(batch)
+    return finding
+
+
 async def read_at_once(store: Store, at: At, algorithm: str) -> bytes:
     """The digest of a file as its disk has it, in one of the root's own threads."""
     return await read_in(store.threads[at.driver.number], at, algorithm, lambda count: None)
@@ -128,9 +139,6 @@ async def verify(
         not among the checked.
     """
 
-    async def read(at: At, algorithm: str) -> bytes:
-        return await read_at_once(store, at, algorithm)
-
     checked = ok = unknown = read_bytes = 0
     bad: list[dict[str, Any]] = []
     away: list[dict[str, Any]] = []
@@ -138,11 +146,7 @@ async def verify(
     async for _, inode in _files_below(store, top, root):
         total += inode.size
     async for path, known in _files_below(store, top, root):
-        finding = await examine(store, known, read)
-        batch = store.batch()
-        record(store, batch, finding, owner=owner)
-        if batch.rows:
-            store.index.apply(batch)
+        finding = await compare(store, known, owner)
         inode = finding.inode
         line = {"path": describing.text(path), "id": describing.id_text(inode.id)}
         driver = store.root_of(inode.number)

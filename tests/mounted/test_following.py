@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from contextlib import aclosing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
 from fusestore.client import AsyncClient, Client, Event, Lost
 from tests.support.daemon import Mounted, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -26,6 +30,27 @@ class Kept:
         self.at = (epoch, seq)
 
 
+def follow(
+    own: Mounted, cursor: Kept | str, is_last: Callable[[Event | Lost], bool], *, in_trio: bool, **wanted: Any
+) -> threading.Thread:
+    """Follow with one of the clients in a thread, until an item is the last."""
+
+    def blocking() -> None:
+        for item in Client.follow(own.socket, cursor, **wanted):
+            if is_last(item):
+                return
+
+    async def concurrent() -> None:
+        async with aclosing(AsyncClient.follow(own.socket, cursor, **wanted)) as found:
+            async for item in found:
+                if is_last(item):
+                    return
+
+    thread = threading.Thread(target=trio.run if in_trio else blocking, args=(concurrent,) if in_trio else ())
+    thread.start()
+    return thread
+
+
 @pytest.mark.parametrize("by_name", [True, False])
 @pytest.mark.parametrize("in_trio", [True, False])
 def test_following_goes_on_when_the_daemon_was_killed(own: Mounted, by_name: bool, in_trio: bool) -> None:
@@ -36,19 +61,7 @@ def test_following_goes_on_when_the_daemon_was_killed(own: Mounted, by_name: boo
         items.append(item)
         return not isinstance(item, Lost) and item["path"] == "uploads/last"
 
-    def follow() -> None:
-        for item in Client.follow(own.socket, cursor):
-            if is_over(item):
-                return
-
-    async def follow_in_trio() -> None:
-        async with aclosing(AsyncClient.follow(own.socket, cursor)) as found:
-            async for item in found:
-                if is_over(item):
-                    return
-
-    thread = threading.Thread(target=trio.run if in_trio else follow, args=(follow_in_trio,) if in_trio else ())
-    thread.start()
+    thread = follow(own, cursor, is_over, in_trio=in_trio)
     eventually(lambda: items, "the watcher has begun")
     for number in range(3):
         (own.uploads / f"before-{number}").write_bytes(b"x")
@@ -75,18 +88,9 @@ def test_what_a_watcher_does_not_want_moves_its_cursor_all_the_same(
     kept = Kept()
     cursor: Kept | str = "backup" if by_name else kept
 
-    def follow() -> None:
-        for item in Client.follow(own.socket, cursor, paths=["uploads/wanted"]):
-            items.append(item)
-            if len(items) == 2:
-                return
-
-    async def follow_in_trio() -> None:
-        async with aclosing(AsyncClient.follow(own.socket, cursor, paths=["uploads/wanted"])) as found:
-            async for item in found:
-                items.append(item)
-                if len(items) == 2:
-                    return
+    def is_second(item: Event | Lost) -> bool:
+        items.append(item)
+        return len(items) == 2
 
     def reached() -> int:
         if not by_name:
@@ -94,8 +98,7 @@ def test_what_a_watcher_does_not_want_moves_its_cursor_all_the_same(
         consumers = own.json("consumers")
         return int(consumers[0]["seq"]) if consumers else 0
 
-    thread = threading.Thread(target=trio.run if in_trio else follow, args=(follow_in_trio,) if in_trio else ())
-    thread.start()
+    thread = follow(own, cursor, is_second, in_trio=in_trio, paths=["uploads/wanted"])
     eventually(lambda: items, "the watcher has begun")
     for number in range(3):
         (own.uploads / f"unwanted-{number}").write_bytes(b"x")
