@@ -1,18 +1,24 @@
-"""A store without a kernel for each test, with its disks proven clean afterwards."""
+"""A store without a kernel, with its disks proven clean afterwards; or a control socket without a store."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from fusestore.config import Control
+from fusestore.control.server import serve
 from fusestore.model import Outside
+from tests.service.served import World
 from tests.support.byhand import by_hand, in_place
 from tests.support.opened import Opened, two_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import trio
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +66,15 @@ def running(devices: tuple[Path, Path]) -> Iterator[Opened]:
             opened.store.close(clean=True)
         finally:
             opened.remove()
+
+
+@pytest.fixture
+def short_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture
+async def world(short_path: Path, nursery: trio.Nursery) -> World:
+    world = World(short_path / "control.sock", nursery)
+    await nursery.start(partial(serve, control=Control()), world.path, world.queries)
+    return world

@@ -18,7 +18,7 @@ from fusestore.config import Control
 from fusestore.control import jobs
 from fusestore.control.server import serve
 from tests.service.fake_queries import FakeQueries
-from tests.service.test_control_server import Peer, World, until
+from tests.service.served import Peer, World, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,13 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 WAIT = {"collectionName": "moves", "methodName": "wait"}
 DONE: dict[str, Any] = {"moves": [], "replicas": []}
-
-
-@pytest.fixture
-async def world(tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> World:
-    world = World(tmp_path_factory.mktemp("s") / "control.sock", nursery)
-    await nursery.start(partial(serve, control=Control()), world.path, world.queries)
-    return world
 
 
 @pytest.fixture

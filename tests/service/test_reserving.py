@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import errno
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fusestore.config import Control
-from fusestore.control.server import serve
 from fusestore.core.rights import Asker
 from fusestore.errors import Forbidden, IsADirectory, NotFound, Reserved, errno_of
 from fusestore.service import renaming
 from tests.service.fake_queries import ID
-from tests.service.test_control_server import World, until
+from tests.service.served import World, until
 from tests.service.test_listing import HOT, queries
 from tests.support.byhand import finish
 
 if TYPE_CHECKING:
-    import trio
-
     from tests.support.opened import Opened
 
 pytestmark = pytest.mark.timeout(60)
@@ -100,13 +95,6 @@ def test_all_are_reserved_or_none_and_only_by_whoever_may_write_them(opened: Ope
     assert opened.store.reservations == {}
     ask.reserve([id], "bob", HERE, bob)
     ask.unreserve_all(HERE)
-
-
-@pytest.fixture
-async def world(tmp_path_factory: pytest.TempPathFactory, nursery: trio.Nursery) -> World:
-    world = World(tmp_path_factory.mktemp("s") / "control.sock", nursery)
-    await nursery.start(partial(serve, control=Control()), world.path, world.queries)
-    return world
 
 
 async def test_a_reservation_ends_with_its_connection(world: World) -> None:
