@@ -90,6 +90,10 @@ class Reserved(NamespaceError):
     """It is reserved and stays until it is released, or the connection that reserved it ends."""
 
 
+class TooMany(NamespaceError):
+    """No more are taken."""
+
+
 class CrossesRoots(NamespaceError):
     """A hard link cannot join two roots."""
 
@@ -231,6 +235,7 @@ ERRNO: Final[Mapping[type[FusestoreError], int]] = {
     Protected: errno.EPERM,
     Forbidden: errno.EACCES,
     Reserved: errno.EBUSY,
+    TooMany: errno.ENOLCK,
     CrossesRoots: errno.EXDEV,
     NoAttribute: errno.ENODATA,
     NotSupported: errno.EOPNOTSUPP,

@@ -24,9 +24,9 @@ from msgspec.structs import replace
 
 from fusestore.control.crowd import LISTENING
 from fusestore.control.events import Feed
-from fusestore.control.jobs import Job
+from fusestore.control.jobs import BOUND, Job
 from fusestore.control.known import Known
-from fusestore.control.methods import Call, answer, lookup
+from fusestore.control.methods import Call, answer, arguments_of, lookup
 from fusestore.control.outbox import Outbox
 from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode_progress, encode_reply
 from fusestore.control.pulse import Pulse
@@ -34,7 +34,7 @@ from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
-    from fusestore.control.methods import Method, Queries, Report, Role
+    from fusestore.control.methods import Arguments, Method, Queries, Report, Role
     from fusestore.control.protocol import Request, Tid
     from fusestore.control.roles import Roles
     from fusestore.control.server import Connections
@@ -146,8 +146,9 @@ class Connection:
     async def _take(self, request: Request, nursery: trio.Nursery) -> None:
         try:
             method = lookup(COLLECTIONS, request, self.role)
+            arguments = arguments_of(request, method)
             if request.background:
-                await self._outbox.put(self._in_background(method, request))
+                await self._outbox.put(self._in_background(method, request, arguments))
                 return
             if method.is_long and self._long >= LONG_MAX:
                 raise ControlError("too_many", f"{LONG_MAX} long requests of this connection are running already")
@@ -160,43 +161,49 @@ class Connection:
             self._asked_at = trio.current_time()
         if method.is_long:
             self._long += 1
-            job = Job(request, self._peer, self)
+            job = Job(request, arguments, self._peer, self)
             self._connections.jobs.add(job)
-            nursery.start_soon(self._answer_long, method, job)
+            nursery.start_soon(self._answer_long, method, request, arguments, job)
         else:
-            await self._answer(method, request)
+            await self._answer(method, request, arguments)
 
-    def _in_background(self, method: Method, request: Request) -> bytes:
+    def _in_background(self, method: Method, request: Request, arguments: Arguments) -> bytes:
         """Begin a job that goes on without this connection; returns the reply that names it."""
         if not method.is_long:
-            name = f"{request.collection}.{request.method}"
-            raise ControlError("bad_request", f"{name} is answered at once and never a job")
-        job = Job(request, self._peer, None)
-        self._connections.jobs.start(job, partial(answer, method, request, self._call(request.tid, job.report)))
+            raise ControlError("bad_request", f"{request.name} is answered at once and never a job")
+        if request.collection in BOUND:
+            raise ControlError("bad_request", f"{request.name} needs its connection")
+        job = Job(request, arguments, self._peer, None)
+        work = partial(answer, method, request, arguments, self._call(request.tid, job.report))
+        self._connections.jobs.start(job, work)
         return encode_reply(request.tid, {"job": job.id})
 
-    async def _answer_long(self, method: Method, job: Job) -> None:
-        tell = self._reporter(job.request.tid)
+    async def _answer_long(self, method: Method, request: Request, arguments: Arguments, job: Job) -> None:
+        tell = self._reporter(request.tid)
 
         def report(done: int, total: int, unit: str) -> None:
             job.report(done, total, unit)
             tell(done, total, unit)
 
         try:
-            work = partial(answer, method, job.request, self._call(job.request.tid, report))
+            work = partial(answer, method, request, arguments, self._call(request.tid, report))
             async with self._much if method.is_much else nullcontext():
                 await self._outbox.put(await job.run(work))
         finally:
             self._connections.jobs.forget(job)
             self._long -= 1
 
-    async def _answer(self, method: Method, request: Request) -> None:
+    async def _answer(self, method: Method, request: Request, arguments: Arguments) -> None:
         call = self._call(request.tid, lambda done, total, unit: None)
-        await self._outbox.put(await answer(method, request, call))
-        if call.then is not None:
-            with trio.move_on_after(FLUSH_S):
-                await self._outbox.flushed()
-            call.then()
+        reply = await answer(method, request, arguments, call)
+        try:
+            await self._outbox.put(reply)
+            if call.then is not None:
+                with trio.move_on_after(FLUSH_S):
+                    await self._outbox.flushed()
+        finally:  # also when the peer has hung up
+            if call.then is not None:
+                call.then()
 
     def _call(self, tid: Tid, report: Report) -> Call:
         return Call(

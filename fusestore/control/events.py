@@ -124,12 +124,15 @@ class Feed:
         self._scope = scope = trio.CancelScope()
         return scope
 
-    def start(self, since: int | None, reason: str, wanted: Filter, *, progress: bool = False) -> None:
+    def start(
+        self, scope: trio.CancelScope, since: int | None, reason: str, wanted: Filter, *, progress: bool = False
+    ) -> None:
         """Feed the events after `since`, or without one all that is there and then what comes after that.
 
-        With a `reason` why events are missing, say that and no more.
+        With a `reason` why events are missing, say that and no more. What was prepared and stopped since is not fed.
         """
-        scope = self.prepare()
+        if self._scope is not scope:
+            return
         self._position = since if since is not None else -1
         self._nursery.start_soon(self._follow, since, reason, wanted, scope)
         if progress and not reason:
@@ -167,7 +170,7 @@ class Feed:
         with self._queries.listening(), self._lines.watched(), scope:
             if since is None:
                 since, reason = await self._show(wanted)
-            while not reason:
+            while not (reason := reason or _cut_off(self._queries, since)):
                 lines = self._lines.after(since, BATCH)
                 if lines:
                     since = lines[-1].seq
@@ -180,7 +183,6 @@ class Feed:
                     await self._queries.changed(since)
                 elif len(lines) < BATCH:
                     await self._pause()
-                reason = _cut_off(self._queries, since)
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None
             self._tell_waiting()
@@ -192,7 +194,7 @@ class Feed:
             await self.pour(spool)
         except (OSError, FusestoreError) as error:
             return 0, f"what there is cannot be told: {error}"
-        return spool.seq, _cut_off(self._queries, spool.seq)
+        return spool.seq, ""
 
     async def pour(self, spool: Spool) -> None:
         """Feed what is in a spool, and close it."""
@@ -257,9 +259,9 @@ def listen(call: Call, cursor: Cursor) -> dict[str, Any]:
     """
     asked = chosen(call, cursor)
     since, epoch = _begun(call.queries, cursor)
-    call.feed.prepare()
+    scope = call.feed.prepare()
     reason = why_lost(call.queries, since, epoch) if since is not None else ""
-    call.then = partial(call.feed.start, since, reason, asked, progress=cursor.progress)
+    call.then = partial(call.feed.start, scope, since, reason, asked, progress=cursor.progress)
     return _ends(call.queries)
 
 

@@ -19,19 +19,21 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import trio
 
 from fusestore.control.methods import Arguments, Call, Method, Role
-from fusestore.control.protocol import Tid, encode_error
+from fusestore.control.protocol import Tid, encode_error, line_of
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
     from fusestore.control.protocol import Request
     from fusestore.model import Owner
 
-KEPT_MAX: Final = 100  # jobs in the background that are over; the oldest are forgotten
-KEPT_BYTES: Final = 16 << 20  # of their answers; the newest is kept whatever its length
+KEPT_MAX: Final = 100  # of one user's in the background that are over; the oldest are forgotten
+KEPT_BYTES: Final = 4 << 20  # of their answers; the newest is kept whatever its length
 BACKGROUND_MAX: Final = 32  # of one user at a time
+SHOWN_MAX: Final = 1024  # bytes of an argument that is shown, as JSON
 BOUND: Final = ("events", "jobs")  # collections whose long methods are about their connection, or wait for jobs
 PROGRESS: Final = ("done", "total", "unit")
 CANCELLED: Final = "cancelled"
@@ -42,15 +44,18 @@ Work = Callable[[], Awaitable[bytes]]  # returns the reply's line
 
 
 class Job:
-    """One long request.
+    """One long request; its arguments, which may be a file's content, are not kept.
 
     Args:
         connection: the one it ends with, and that knows it by its tid; None in the background.
     """
 
-    def __init__(self, request: Request, peer: Owner, connection: object | None) -> None:
+    def __init__(self, request: Request, arguments: Arguments, peer: Owner, connection: object | None) -> None:
         self.id = secrets.token_hex(4)  # a number would stand for another job after a restart
-        self.request = request
+        self.tid = request.tid
+        self.method = request.name
+        self.arguments = _shown(arguments)
+        self.background = request.background
         self.peer = peer
         self.connection = connection
         self.progress: tuple[int, int, str] | None = None  # done, total, unit
@@ -72,7 +77,7 @@ class Job:
                 self.reply = await work()
             if not self.reply:
                 error = ControlError("cancelled", "the request was cancelled", errno=errno.ECANCELED)
-                self.reply = encode_error(self.request.tid, error)
+                self.reply = encode_error(self.tid, error)
             return self.reply
         finally:
             self.end()
@@ -89,13 +94,11 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """The job as it is listed."""
-        data = self.request.data
-        shown = {key: value for key, value in data.items() if key not in CONTENT} if isinstance(data, dict) else {}
         return {
             "job": self.id,
-            "method": f"{self.request.collection}.{self.request.method}",
-            "arguments": shown,
-            "background": self.request.background,
+            "method": self.method,
+            "arguments": self.arguments,
+            "background": self.background,
             "state": self.state,
             "progress": dict(zip(PROGRESS, self.progress, strict=True)) if self.progress is not None else None,
             "uid": self.peer.uid,
@@ -112,6 +115,14 @@ class Job:
     @property
     def state(self) -> str:
         return self._state or ("cancelling" if self._scope.cancel_called else "running")
+
+
+def _shown(arguments: Arguments) -> dict[str, Any]:
+    """What others are told of a request: no content, and nothing long."""
+    given: dict[str, Any] = msgspec.to_builtins(arguments)
+    return {
+        key: value for key, value in given.items() if key not in CONTENT and len(line_of({key: value})) <= SHOWN_MAX
+    }
 
 
 def _outcome(reply: bytes) -> str:
@@ -151,27 +162,25 @@ class Jobs:
         """Begin one in the background.
 
         Raises:
-            ControlError: it cannot go on without its connection, or its user has too many.
+            ControlError: its user has too many.
         """
-        if job.request.collection in BOUND:
-            raise ControlError("bad_request", f"{job.request.collection}.{job.request.method} needs its connection")
-        running = [each for each in self._in_background() if not each.ended_ns and each.peer.uid == job.peer.uid]
-        if len(running) >= BACKGROUND_MAX:
+        if sum(not each.ended_ns for each in self._in_background(job.peer.uid)) >= BACKGROUND_MAX:
             raise ControlError("too_many", f"{BACKGROUND_MAX} jobs of this user run in the background already")
         self._jobs[job.id] = job
         self._nursery.start_soon(self._run, job, work)
 
     async def _run(self, job: Job, work: Work) -> None:
         await job.run(work)
-        over = sorted((each for each in self._in_background() if each.ended_ns), key=lambda each: -each.ended_ns)
+        over = [each for each in self._in_background(job.peer.uid) if each.ended_ns]
+        over.sort(key=lambda each: -each.ended_ns)
         held = 0
         for place, each in enumerate(over):
             held += len(each.reply)
             if place and (place >= KEPT_MAX or held > KEPT_BYTES):
                 del self._jobs[each.id]
 
-    def _in_background(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job.request.background]
+    def _in_background(self, uid: int) -> list[Job]:
+        return [job for job in self._jobs.values() if job.background and job.peer.uid == uid]
 
 
 class Which(Arguments, forbid_unknown_fields=True):
@@ -228,7 +237,7 @@ def cancel(call: Call, what: CancelWhat) -> dict[str, Any]:
 def _in_flight(call: Call, tid: Tid) -> Job:
     """The newest request of this connection with that tid."""
     for job in reversed(call.jobs.of(call.peer, Role.ADMIN)):
-        if job.connection is call.connection and job.request.tid == tid and not job.ended.is_set():
+        if job.connection is call.connection and job.tid == tid and not job.ended.is_set():
             return job
     hint = "a short one is answered before the next is read, and what is answered cannot be cancelled"
     raise ControlError("not_found", f"no long request of this connection has the tid {tid!r}", hint, errno=errno.ENOENT)

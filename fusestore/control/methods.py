@@ -83,7 +83,7 @@ class Queries(Protocol):
         limit: int,
     ) -> dict[str, Any]: ...
     def reserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> list[str]: ...
-    def unreserve(self, ids: list[str], owner: str, holder: object) -> int: ...
+    def unreserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> int: ...
     def unreserve_all(self, holder: object) -> None: ...
     def has_reserved(self, holder: object) -> bool: ...
     async def register(
@@ -145,7 +145,7 @@ class Role(IntEnum):
     ADMIN = 3
 
 
-class Arguments(msgspec.Struct, forbid_unknown_fields=True):
+class Arguments(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The `data` of a request; a method without arguments takes this one."""
 
 
@@ -217,8 +217,7 @@ def lookup(table: Table, request: Request, role: Role) -> Method:
     if role < method.role:
         raise ControlError(
             "permission",
-            f"{request.collection}.{request.method} needs the role {method.role.name.lower()}, "
-            f"this connection has {role.name.lower()}",
+            f"{request.name} needs the role {method.role.name.lower()}, this connection has {role.name.lower()}",
             "connect as the user who runs the daemon, as root, or as somebody who has that role in [control]",
             errno=errno.EPERM,
         )
@@ -230,21 +229,25 @@ def names(known: Iterable[str]) -> str:
     return "there are: " + ", ".join(known)
 
 
-async def answer(method: Method, request: Request, call: Call) -> bytes:
+async def answer(method: Method, request: Request, arguments: Arguments, call: Call) -> bytes:
     """Run `method` and return its reply as a line; never raises but when cancelled."""
     try:
-        arguments = _arguments(method, request.data)
         data = method.handler(call, arguments)
         if method.is_long:
             data = await data
         return encode_reply(request.tid, data)
     except Exception as error:  # noqa: BLE001  (the boundary: whatever a method raises, the peer gets one reply)
-        return encode_error(request.tid, failure(error, f"{request.collection}.{request.method}"))
+        return encode_error(request.tid, failure(error, request.name))
 
 
-def _arguments(method: Method, data: Any) -> Arguments:
+def arguments_of(request: Request, method: Method) -> Arguments:
+    """What a request gives its method.
+
+    Raises:
+        ControlError: that makes no sense.
+    """
     try:
-        return msgspec.convert({} if data is None else data, method.arguments)
+        return msgspec.convert({} if request.data is None else request.data, method.arguments)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:  # the latter of a key with a lone surrogate
         takes = ", ".join(spec.name for spec in msgspec.structs.fields(method.arguments)) or "none"
         raise ControlError("bad_data", f"data: {error}", f"arguments: {takes}", errno=errno.EINVAL) from None
@@ -262,6 +265,7 @@ CODES: Final[Mapping[type[errors.FusestoreError], str]] = {
     errors.Protected: "protected",
     errors.Forbidden: "forbidden",
     errors.Reserved: "reserved",
+    errors.TooMany: "too_many",
     errors.NamespaceError: "invalid",
     errors.RootOffline: "root_offline",
     errors.RootReadOnly: "root_read_only",

@@ -47,18 +47,20 @@ class Outbox:
         while self.is_full:
             await self._written.park()
             await trio.lowlevel.checkpoint_if_cancelled()  # a sender cancelled after it was woken adds nothing
-        self._lines.append(lines)
-        self._bytes += len(lines)
-        self._filled.set()
+        self.add(lines)
 
     def offer(self, line: bytes) -> bool:
         """Queue a line that may be left out; False when the peer is behind and it was."""
         if self.is_full:
             return False
-        self._lines.append(line)
-        self._bytes += len(line)
-        self._filled.set()
+        self.add(line)
         return True
+
+    def add(self, lines: bytes) -> None:
+        """Queue them, however far the peer is behind: for what is short and seldom."""
+        self._lines.append(lines)
+        self._bytes += len(lines)
+        self._filled.set()
 
     async def flushed(self) -> None:
         """Wait until all of it was handed to the kernel."""

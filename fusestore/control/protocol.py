@@ -11,6 +11,7 @@ that a strict reader refuses; input is read the same way, so that raw bytes in a
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fusestore.errors import ControlError
@@ -32,6 +33,11 @@ class Request(NamedTuple):
     method: str
     data: Any
     background: bool = False  # answered at once with a job, which goes on without the connection
+
+    @property
+    def name(self) -> str:
+        """The method's full name."""
+        return f"{self.collection}.{self.method}"
 
 
 class Unreadable(NamedTuple):
@@ -83,7 +89,7 @@ class Decoder:
 def decode_request(line: bytes) -> Request | Unreadable:
     """Read one line."""
     try:
-        message = json.loads(line.decode("utf-8", "surrogateescape"))
+        message = json.loads(line.decode("utf-8", "surrogateescape"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         return Unreadable(None, ControlError("bad_json", f"the line is not JSON: {error}", "one JSON object a line"))
     if not isinstance(message, dict):
@@ -98,6 +104,14 @@ def decode_request(line: bytes) -> Request | Unreadable:
     if not isinstance(background, bool):
         return Unreadable(tid, ControlError("bad_request", "background must be true or false", _SHAPE))
     return Request(tid, collection, method, message.get("data"), background)
+
+
+def _finite(text: str) -> float:
+    """A number that can be said again; Python's reader lets NaN, Infinity and 1e999 pass."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 _SHAPE: Final = '{"tid": 1, "collectionName": "dispatcher", "methodName": "hello", "data": {}}'

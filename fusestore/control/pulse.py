@@ -70,7 +70,7 @@ class Pulse:
         """Ask; whether there was a sign of life."""
         self._sign = trio.Event()
         waited = self._outbox.waited
-        self._outbox.offer(encode_ping())
+        self._outbox.add(encode_ping())
         with trio.move_on_after(PATIENCE_S):
             await self._sign.wait()
         # Whoever has much to read comes to the ping late. What went out at once may have got stuck anywhere.

@@ -29,7 +29,7 @@ def reserve(call: Call, claim: Claim) -> dict[str, Any]:
 
 def release(call: Call, claim: Claim) -> dict[str, Any]:
     """Give up what this owner has reserved by this connection; says how many of the files those were."""
-    return {"released": call.queries.unreserve(_ids(claim), claim.owner, call.connection)}
+    return {"released": call.queries.unreserve(_ids(claim), claim.owner, call.connection, call.asker(Role.OPERATOR))}
 
 
 def _ids(claim: Claim) -> list[str]:

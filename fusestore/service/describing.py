@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fusestore.core.moves import eta_s
 from fusestore.model import Layout, State
 from fusestore.roots.hashing import tagged
-from fusestore.service import moving, reserving
+from fusestore.service import moving
 from fusestore.service.looking import see
 from fusestore.service.space import room
 
@@ -81,7 +81,7 @@ def known(store: Store, inode: Inode) -> dict[str, Any]:
         "state": state_of(inode),
         "hash": tagged(inode.hash_algorithm, inode.current_hash),
         **verification(store, inode),
-        "reserved": reserving.owners(store, inode.number),
+        "reserved": store.reservations.owners(inode.number),
         "root": driver.name if driver else "",
         "home": store.roots[home].name if home is not None else "",
     }

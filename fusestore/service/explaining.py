@@ -16,7 +16,7 @@ from fusestore.core import moves
 from fusestore.core.intents import Discard, Writing
 from fusestore.errors import FusestoreError
 from fusestore.model import FIRST_INODE, Layout, MoveState, Outcome, ReplicaState, State, counted
-from fusestore.service import describing, moving, reserving, soundness
+from fusestore.service import describing, moving, soundness
 from fusestore.service.asking import ask
 from fusestore.service.holders import holders
 from fusestore.service.looking import see
@@ -325,7 +325,7 @@ def _opened(found: list[Holder], writers: int, readers: int) -> Iterator[Fact]:
 
 
 def _reserved(store: Store, inode: Inode) -> Iterator[Fact]:
-    for owner in reserving.owners(store, inode.number):
+    for owner in store.reservations.owners(inode.number):
         text = f"it is reserved by {owner}, and can be neither removed nor replaced"
         yield Fact("reserved", text, "it is free once that connection releases it or ends")
 

@@ -38,6 +38,7 @@ from fusestore.service.openfiles import InPassing, OpenFiles
 from fusestore.service.pace import Pace
 from fusestore.service.paths import Paths
 from fusestore.service.places import At, Places
+from fusestore.service.reservations import Reservations
 from fusestore.service.room import Reserved
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class Store:
         self.pace = Pace(config.moves.rate)  # of all copies together
         self.configure(config)
         self.aside: Aside | None = None  # the process that copies, where a daemon serves
-        self.reservations: dict[InodeNo, set[tuple[object, str]]] = {}  # by whom (`service.reserving`)
+        self.reservations = Reservations()
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
         # A hung disk holds up its own threads and nobody else's.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}

@@ -192,7 +192,7 @@ class FakeQueries:
         self.reserved |= {(each, owner, holder) for each in ids}
         return ids
 
-    def unreserve(self, ids: list[str], owner: str, holder: object) -> int:
+    def unreserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> int:
         before = len(self.reserved)
         self.reserved -= {(each, owner, holder) for each in ids}
         return before - len(self.reserved)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import trio
 
+from fusestore.control.outbox import FULL_BYTES
 from tests.service.fake_queries import FakeQueries
 
 if TYPE_CHECKING:
@@ -61,6 +63,14 @@ class World:
     async def peer(self) -> AsyncIterator[Peer]:
         async with await trio.open_unix_socket(self.path) as stream:
             yield Peer(stream)
+
+
+async def more_than_the_kernel_holds(peer: Peer) -> list[dict[str, Any]]:
+    """Requests whose answers nobody reads: what is said after them stays in the outbox, which is not full yet."""
+    request = {"tid": 0, "collectionName": "dispatcher", "methodName": "describe"}
+    length = len(json.dumps(await peer.ask("dispatcher.describe")))
+    held = peer.stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    return [request] * ((held + FULL_BYTES // 2) // length)
 
 
 async def until(condition: Any) -> None:

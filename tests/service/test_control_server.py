@@ -21,7 +21,7 @@ from fusestore.control.server import serve
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import StoreError, UsageError
 from tests.service.fake_queries import ID, FakeQueries
-from tests.service.served import World, until
+from tests.service.served import World, more_than_the_kernel_holds, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -272,6 +272,14 @@ async def test_shutdown_answers_before_it_happens(world: World) -> None:
     async with world.peer() as peer:
         assert (await peer.ask("dispatcher.shutdown"))["success"]
         await until(world.queries.was_shut_down.is_set)
+
+
+async def test_shutdown_happens_also_when_nobody_waits_for_the_answer(world: World) -> None:
+    async with world.peer() as peer:
+        await peer.send(*await more_than_the_kernel_holds(peer))
+        await peer.send({"tid": 1, "collectionName": "dispatcher", "methodName": "shutdown"})
+        await trio.testing.wait_all_tasks_blocked()
+    await until(world.queries.was_shut_down.is_set)
 
 
 async def test_the_socket_has_its_mode_and_is_removed_at_the_end(short_path: Path) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import sys
+import tracemalloc
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,16 +192,78 @@ async def test_answers_are_kept_up_to_a_size(world: World, peer: Peer, monkeypat
     assert first != second
 
 
+async def test_what_a_job_was_asked_is_shown_and_what_is_long_or_content_is_not_kept(world: World, peer: Peer) -> None:
+    async def write(*_: object) -> dict[str, Any]:
+        return {}
+
+    world.queries.write = write  # type: ignore[method-assign, assignment]
+    request = {"tid": 1, "collectionName": "files", "methodName": "write"}
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            data = {"path": f"uploads/{number}", "text": "x" * 900_000}
+            await peer.send({**request, "data": data, "background": True})
+            reply = await peer.receive()
+            assert reply is not None
+            await peer.ask("jobs.wait", job=reply["data"]["job"])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 5_000_000
+    assert [job["arguments"] for job in (await peer.ask("jobs.list"))["data"]] == [
+        {"path": f"uploads/{number}"} for number in range(20)
+    ]
+    long = {"path": "x" * 100_000, "move": None}
+    await peer.send({"tid": 1, **WAIT, "data": long, "background": True})
+    await peer.receive()
+    assert (await peer.ask("jobs.list"))["data"][-1]["arguments"] == {}
+
+
+async def test_what_makes_no_sense_is_refused_and_no_job(peer: Peer) -> None:
+    await peer.send({"tid": 1, **WAIT, "data": {"path": 7}, "background": True})
+    assert ((await peer.receive()) or {})["error"]["code"] == "bad_data"
+    assert (await peer.ask("jobs.list"))["data"] == []
+
+
 AS_NOBODY = """
 import json, os, socket, sys
 os.setgroups([]); os.setgid(65534); os.setuid(65534)
 peer = socket.socket(socket.AF_UNIX)
 peer.connect(sys.argv[1])
-for method, data in json.loads(sys.argv[2]):
-    request = {"tid": 1, "collectionName": "jobs", "methodName": method, "data": data}
+for request in json.loads(sys.argv[2]):
     peer.sendall(json.dumps(request).encode() + b"\\n")
     print(peer.makefile().readline(), end="")
 """
+
+
+async def as_nobody(path: Path, *requests: tuple[str, dict[str, Any], bool]) -> list[dict[str, Any]]:
+    """The replies to requests, each its method, data and whether it is for the background, of another user."""
+    lines = []
+    for name, data, background in requests:
+        collection, _, method = name.partition(".")
+        method_of = {"collectionName": collection, "methodName": method}
+        lines.append({"tid": 1, **method_of, "data": data, "background": background})
+    command = [sys.executable, "-I", "-c", AS_NOBODY, str(path), json.dumps(lines)]
+    done = await trio.run_process(command, capture_stdout=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_answers_of_one_user_are_not_forgotten_for_those_of_another(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "KEPT_MAX", 1)
+    monkeypatch.setattr(jobs, "KEPT_BYTES", 0)
+    path, queries = Path("/tmp") / f"fusestore-jobs-{os.getpid()}.sock", FakeQueries()
+    await nursery.start(partial(serve, control=Control(mode="0666")), path, queries)
+    async with await trio.open_unix_socket(path) as stream:
+        peer = Peer(stream)
+        job = await begin(peer)
+        queries.let_go.set()
+        await peer.ask("jobs.wait", job=job)
+        replies = await as_nobody(path, *[("files.find", {}, True)] * 5)
+        assert all(reply["success"] for reply in replies)
+        assert await state(peer, job) == "done"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
@@ -211,9 +274,9 @@ async def test_jobs_of_others_are_an_operators_affair(nursery: trio.Nursery, rol
     await nursery.start(partial(serve, control=control), path, FakeQueries())
     async with await trio.open_unix_socket(path) as stream:
         job = await begin(Peer(stream))
-        asked = json.dumps([("list", {}), ("get", {"job": job}), ("cancel", {"job": job})])
-        done = await trio.run_process([sys.executable, "-I", "-c", AS_NOBODY, str(path), asked], capture_stdout=True)
-    listed, got, cancelled = [json.loads(line) for line in done.stdout.splitlines()]
+        listed, got, cancelled = await as_nobody(
+            path, ("jobs.list", {}, False), ("jobs.get", {"job": job}, False), ("jobs.cancel", {"job": job}, False)
+        )
     may = role == "operators"
     assert len(listed["data"]) == may
     assert (got["success"], cancelled["success"]) == (may, may)

@@ -404,6 +404,25 @@ async def test_a_listener_that_retention_overtakes_is_told(world: World) -> None
         assert (message["stopped"]["lost"], message["stopped"]["snapshotSeq"]) == (True, 20_000)
 
 
+async def test_a_listener_that_retention_overtakes_before_it_is_fed_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.queries.happen(10)
+    events = world.queries.events
+
+    def judged(since: int, limit: int) -> list[dict[str, Any]]:
+        monkeypatch.undo()
+        found = events(since, limit)
+        world.queries.cut(8)  # as soon as the cursor was found good
+        return found
+
+    monkeypatch.setattr(world.queries, "events", judged)
+    async with world.peer() as peer:
+        assert (await peer.ask("events.listen", since=3))["success"]
+        stopped = (await peer.receive() or {})["stopped"]
+        assert (stopped["lost"], stopped["snapshotSeq"]) == (True, 10)
+
+
 async def test_a_watcher_that_never_reads_costs_a_bounded_amount_and_holds_nobody_up(world: World) -> None:
     async with world.peer() as deaf, world.peer() as peer:
         await deaf.send({"tid": 1, "collectionName": "events", "methodName": "listen", "data": {"since": 0}})

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fusestore.core.rights import Asker
-from fusestore.errors import Forbidden, IsADirectory, NotFound, Reserved, errno_of
-from fusestore.service import renaming
+from fusestore.errors import Forbidden, IsADirectory, NotFound, Reserved, TooMany, errno_of
+from fusestore.service import renaming, reservations
 from tests.service.fake_queries import ID
 from tests.service.served import World, until
 from tests.service.test_listing import HOT, queries
@@ -44,11 +44,11 @@ def test_a_reserved_file_is_neither_removed_nor_replaced_and_released_it_is(open
     assert told["code"] == "reserved"
     assert isinstance(next(answer for answer in answers if answer.call == "rm").refusal, Reserved)
     assert [entry.command for entry in opened.store.index.journal(opened.stat(f"{HOT}/a").id)] == ["write"]
-    assert ask.unreserve([id], "rnaseq", HERE) == 1
-    assert ask.unreserve([id], "rnaseq", HERE) == 0
+    assert ask.unreserve([id], "rnaseq", HERE, None) == 1
+    assert ask.unreserve([id], "rnaseq", HERE, None) == 0
     opened.rename(f"{HOT}/b", f"{HOT}/a")
     opened.unlink(f"{HOT}/a")
-    assert opened.store.reservations == {}
+    assert not opened.store.reservations
 
 
 def test_it_can_be_written_renamed_and_swapped_all_the_same(opened: Opened) -> None:
@@ -73,8 +73,8 @@ def test_each_owner_of_each_connection_holds_it_for_itself(opened: Opened) -> No
     ask.reserve([id], "one", HERE, None)
     ask.reserve([id], "two", HERE, None)
     ask.reserve([id], "one", THERE, None)
-    assert ask.unreserve([id], "three", HERE) == 0
-    assert ask.unreserve([id], "one", HERE) == 1
+    assert ask.unreserve([id], "three", HERE, None) == 0
+    assert ask.unreserve([id], "one", HERE, None) == 1
     assert ask.record(opened.find(f"{HOT}/a"))["reserved"] == ["one", "two"]
     ask.unreserve_all(THERE)
     assert ask.record(opened.find(f"{HOT}/a"))["reserved"] == ["two"]
@@ -92,9 +92,37 @@ def test_all_are_reserved_or_none_and_only_by_whoever_may_write_them(opened: Ope
         ask.reserve([id, "01932f6c-7a55-7cde-8f01-23456789abcd"], "bob", HERE, bob)
     with pytest.raises(IsADirectory):
         ask.reserve([id, HOT], "bob", HERE, None)
-    assert opened.store.reservations == {}
+    assert not opened.store.reservations
     ask.reserve([id], "bob", HERE, bob)
     ask.unreserve_all(HERE)
+
+
+def test_a_connection_has_as_many_as_it_may_and_gives_them_up_at_once(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reservations, "MOST", 3)
+    ask, ids = queries(opened), [planted(opened, name) for name in "abcd"]
+    ask.reserve(ids[:3], "one", HERE, None)
+    ask.reserve(ids[1:3], "one", HERE, None)
+    for too_many, owner in ((ids, "one"), (ids[:1], "two")):
+        with pytest.raises(TooMany) as caught:
+            ask.reserve(too_many, owner, HERE, None)
+        assert errno_of(caught.value) == errno.ENOLCK
+    assert ask.record(opened.find(f"{HOT}/d"))["reserved"] == []
+    ask.reserve(ids[1:], "two", THERE, None)
+    ask.unreserve_all(HERE)
+    assert not ask.has_reserved(HERE)
+    assert len(opened.store.reservations) == 3
+
+
+def test_who_releases_learns_nothing_of_what_it_has_not_reserved(opened: Opened) -> None:
+    ask, id, hidden = queries(opened), planted(opened), planted(opened, "b")
+    bob = Asker(4702, (4702,))
+    opened.set(f"{HOT}/a", uid=4702)
+    ask.reserve([id], "bob", HERE, bob)
+    nowhere = "01932f6c-7a55-7cde-8f01-23456789abcd"
+    assert ask.unreserve([hidden], "bob", HERE, bob) == ask.unreserve([nowhere], "bob", HERE, bob) == 0
+    assert ask.unreserve([nowhere, id, hidden], "bob", HERE, bob) == 1
 
 
 async def test_a_reservation_ends_with_its_connection(world: World) -> None:

@@ -19,7 +19,7 @@ from fusestore.control.methods import Role
 from fusestore.control.server import serve
 from fusestore.errors import UsageError
 from tests.service.fake_queries import FakeQueries
-from tests.service.served import Peer
+from tests.service.served import Peer, more_than_the_kernel_holds
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -92,6 +92,29 @@ async def test_roles_that_change_count_for_those_who_are_connected(nursery: trio
         assert (await peer.ask("dispatcher.status"))["error"]["code"] == "permission"
         assert await peer.receive() is None  # whoever has less than before has to connect again
         assert await watcher.receive() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+async def test_who_has_lost_its_role_is_not_fed_though_it_had_just_begun_to_listen(nursery: trio.Nursery) -> None:
+    queries, path = FakeQueries(), Path("/tmp") / f"fusestore-test-{os.getpid()}.sock"
+    wide = msgspec.convert({"mode": "0666", "operators": ["nobody"]}, Control)
+    connections = await nursery.start(partial(serve, control=wide), path, queries)
+    os.seteuid(65534)
+    try:
+        stream = await trio.open_unix_socket(path)
+    finally:
+        os.seteuid(0)
+    async with stream:
+        peer = Peer(stream)
+        await peer.send(*await more_than_the_kernel_holds(peer))
+        await peer.send({"tid": "l", "collectionName": "events", "methodName": "listen"})
+        await trio.testing.wait_all_tasks_blocked()
+        connections.settle(SimpleNamespace(control=Control(mode="0666")))()
+        queries.happen(1)
+        last: dict[str, Any] = {}
+        while (message := await peer.receive()) is not None:
+            last = message
+        assert last["tid"] == "l"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -121,6 +121,15 @@ def test_a_line_that_is_no_request_says_why(line: bytes, expected: str) -> None:
     assert code(decode_request(line)) == expected
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "-1e999"])
+def test_what_is_no_number_of_json_is_no_request(number: str) -> None:
+    line = f'{{"tid": 1, "collectionName": "a", "methodName": "b", "data": {{"x": [{number}]}}}}'.encode()
+    unreadable = decode_request(line)
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.error.code == "bad_json"
+    assert isinstance(decode_request(line.replace(number.encode(), b"1e99")), Request)
+
+
 def test_a_complaint_carries_the_tid_where_the_line_said_it() -> None:
     item = decode_request(b'{"tid": 41, "methodName": 5}')
     assert isinstance(item, Unreadable)

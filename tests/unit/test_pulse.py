@@ -103,6 +103,29 @@ async def test_who_reads_slowly_and_has_not_come_to_the_ping_is_kept(
     assert wire.dropped_at is None
 
 
+async def test_who_reads_all_that_there_is_and_answers_is_kept(
+    wire: Wire, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    async def flood() -> None:
+        while True:
+            await wire.outbox.put(b"x" * FULL_BYTES)
+
+    async def read() -> None:
+        while True:
+            await trio.sleep(0.1)
+            passing, wire.flows = wire.flows, trio.Event()
+            passing.set()
+            if wire.pings:
+                wire.pulse.heard()
+
+    wire.flows = trio.Event()
+    nursery.start_soon(flood)
+    nursery.start_soon(read)
+    wire.pulse.start()
+    await trio.sleep(3 * (PING_S + PATIENCE_S))
+    assert wire.dropped_at is None
+
+
 async def test_who_neither_reads_nor_sends_is_dropped_with_much_to_read(wire: Wire, autojump_clock: MockClock) -> None:
     wire.flows = trio.Event()
     wire.pulse.start()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from fusestore.errors import NotFound
+from fusestore.errors import Forbidden, NotFound
 from fusestore.model import DOWNLOADS, UPLOADS, InodeNo
 from fusestore.service import acting, describing, reserving
 from fusestore.service.asked.names import Names
@@ -54,14 +55,18 @@ class Contents(Names):
         reserving.reserve(self._store, numbers, owner, holder, asker)
         return [describing.id_text(self._store.inode(number).id) for number in numbers]
 
-    def unreserve(self, ids: list[str], owner: str, holder: object) -> int:
-        """Give up what was reserved; returns how many files those were."""
-        return reserving.release(self._store, [self.find(each) for each in ids], owner, holder)
+    def unreserve(self, ids: list[str], owner: str, holder: object, asker: Asker | None) -> int:
+        """Give up what was reserved; returns how many files those were, and says nothing of any others."""
+        claims = set()
+        for each in ids:
+            with contextlib.suppress(NotFound, Forbidden):
+                claims.add((self.find(each, asker), owner))
+        return self._store.reservations.remove(holder, claims)
 
     def unreserve_all(self, holder: object) -> None:
         """A connection has ended, and with it what it has reserved."""
-        reserving.release_all(self._store, holder)
+        self._store.reservations.remove(holder, self._store.reservations.of(holder))
 
     def has_reserved(self, holder: object) -> bool:
         """Whether a connection has anything reserved."""
-        return reserving.has_some(self._store, holder)
+        return bool(self._store.reservations.of(holder))
