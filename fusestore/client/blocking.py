@@ -180,11 +180,15 @@ class Client:
     def _save(self, state: Following, cursor: CursorStore | str, at: tuple[int, int] | None) -> None:
         if at is None:
             return
-        if isinstance(cursor, str):
+        if not isinstance(cursor, str):
+            cursor.save(*at)
+            return
+        try:
             for method, data in state.acknowledging(cursor, *at):
                 self.call(method, data)
-        else:
-            cursor.save(*at)
+        except ControlError as error:
+            if error.code != "lost":  # retention was faster, and the stream says so if it goes no further
+                raise
 
     def _hear(self) -> None:
         """Receive something, however long it takes, from a daemon that answers."""

@@ -166,11 +166,15 @@ class AsyncClient:
     async def _save(self, state: Following, cursor: CursorStore | str, at: tuple[int, int] | None) -> None:
         if at is None:
             return
-        if isinstance(cursor, str):
+        if not isinstance(cursor, str):
+            cursor.save(*at)
+            return
+        try:
             for method, data in state.acknowledging(cursor, *at):
                 await self.call(method, data)
-        else:
-            cursor.save(*at)
+        except ControlError as error:
+            if error.code != "lost":  # retention was faster, and the stream says so if it goes no further
+                raise
 
     async def _hear(self, is_there: Callable[[], bool]) -> None:
         """Return when what is waited for has come; reads for all who wait, if nobody does.

@@ -10,26 +10,26 @@ from fusestore.control.methods import Arguments, Call, Method, Number, Role
 from fusestore.errors import ControlError
 
 
-class Named(Arguments, forbid_unknown_fields=True):
+class Named(Arguments):
     """One consumer."""
 
     consumer: str
 
 
-class Registered(Named, forbid_unknown_fields=True):
+class Registered(Named):
     """A name, and the last event that is of no interest; without one, those from now on are."""
 
     since: Number | None = None
 
 
-class Acknowledged(Named, forbid_unknown_fields=True):
+class Acknowledged(Named):
     """The last event that was handled, and all before it with it."""
 
     seq: Number
     epoch: Number
 
 
-class Awaited(Named, forbid_unknown_fields=True):
+class Awaited(Named):
     """The event that is to be handled; without one, all up to now."""
 
     seq: Number | None = None

@@ -14,7 +14,7 @@ from fusestore.errors import ControlError
 MODE: Final = 0o644
 
 
-class NewFile(Arguments, forbid_unknown_fields=True):
+class NewFile(Arguments):
     """A file's name and content: `text`, or `body` in base64. It goes to `downloads`, or to `uploads`."""
 
     name: str
@@ -25,11 +25,9 @@ class NewFile(Arguments, forbid_unknown_fields=True):
     mode: Annotated[int, Meta(ge=0, le=0o777)] = MODE
 
 
-class NewContent(Arguments, forbid_unknown_fields=True):
+class NewContent(What):
     """A file and its new content: `text`, or `body` in base64."""
 
-    path: str | None = None
-    id: str | None = None
     text: str | None = None
     body: str | None = None
 
@@ -46,7 +44,7 @@ async def register(call: Call, new: NewFile) -> dict[str, Any]:
 
 async def write(call: Call, new: NewContent) -> dict[str, Any]:
     """Replace a content whole or not at all: the old file stays until the new one, which takes its name, is durable."""
-    return await call.queries.write(required(What(new.path, new.id)), content(new), call.peer, call.own)
+    return await call.queries.write(required(new), content(new), call.peer, call.own)
 
 
 async def unlink(call: Call, what: What) -> dict[str, Any]:

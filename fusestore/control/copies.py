@@ -8,51 +8,43 @@ from __future__ import annotations
 from typing import Any, Final
 
 from fusestore.control.files import What, required
-from fusestore.control.methods import Arguments, Call, Method, Role
+from fusestore.control.methods import Call, Method, Role
 from fusestore.errors import ControlError
 
 
-class ReplicateWhat(Arguments, forbid_unknown_fields=True):
+class ReplicateWhat(What, kw_only=True):
     """An object, and the root that gets a copy; with `wait` the answer comes when it is made."""
 
     root: str
-    path: str | None = None
-    id: str | None = None
     wait: bool = False
 
 
-class DropWhat(Arguments, forbid_unknown_fields=True):
+class DropWhat(What, kw_only=True):
     """An object, and the root whose copy goes."""
 
     root: str
-    path: str | None = None
-    id: str | None = None
     force_last: bool = False
 
 
-class CopyWhat(Arguments, forbid_unknown_fields=True):
+class CopyWhat(What, kw_only=True):
     """A resource, the root that gets a copy, and the one whose copy is read if there are several."""
 
     new_root: str
     resource_id: str | None = None
-    path: str | None = None
-    id: str | None = None
     old_root: str | None = None
 
 
-class RemoveWhat(Arguments, forbid_unknown_fields=True):
+class RemoveWhat(What, kw_only=True):
     """A resource, and the root whose copy goes."""
 
     old_root: str
     resource_id: str | None = None
-    path: str | None = None
-    id: str | None = None
     force_last: bool = False
 
 
 async def replicate(call: Call, what: ReplicateWhat) -> dict[str, Any]:
     """Have a verified copy of a file, or of every file below a directory, made on another root."""
-    named = required(What(what.path, what.id))
+    named = required(what)
     files = await call.queries.lacking(named, what.root)  # before the first of them is copied
     wanted = call.queries.replicate(named, what.root, None, call.peer)
     held = await call.queries.replicas_made(named, what.root, call.report) if what.wait else []
@@ -61,7 +53,7 @@ async def replicate(call: Call, what: ReplicateWhat) -> dict[str, Any]:
 
 async def drop(call: Call, what: DropWhat) -> dict[str, Any]:
     """Give up the copy on a root; the last good one only by force."""
-    named = required(What(what.path, what.id))
+    named = required(what)
     return await call.queries.drop(named, what.root, force_last=what.force_last, owner=call.peer, report=call.report)
 
 

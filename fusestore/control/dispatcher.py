@@ -12,7 +12,7 @@ from fusestore.control.protocol import LINE_MAX, PROTOCOL
 from fusestore.control.pulse import PATIENCE_S, PING_S
 
 
-class Manners(Arguments, forbid_unknown_fields=True):
+class Manners(Arguments):
     """What the peer says of itself."""
 
     keep_alive: bool = False
@@ -22,13 +22,11 @@ def hello(call: Call, peer: Manners) -> dict[str, Any]:
     """Who answers here, and what this connection may do; with `keep_alive`, the peer answers pings."""
     if peer.keep_alive:
         call.keep_alive()
-    status = call.queries.status()
     return {
         "protocol": PROTOCOL,
         "capabilities": [f"{collection}.{name}" for collection, methods in call.table.items() for name in methods],
         "pid": os.getpid(),
-        "store": status["store"],
-        "mountpoint": status["mountpoint"],
+        **call.queries.places(),
         "uid": call.peer.uid,
         "role": call.role.name.lower(),
         "line_max_bytes": LINE_MAX,

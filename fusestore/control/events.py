@@ -42,7 +42,7 @@ PROGRESS_S: Final = 0.3
 COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth another line
 
 
-class Wanted(Arguments, forbid_unknown_fields=True):
+class Wanted(Arguments):
     """What events shall be about; null does not ask, and an empty list is met by none."""
 
     paths: list[str] | None = None
@@ -50,14 +50,14 @@ class Wanted(Arguments, forbid_unknown_fields=True):
     kinds: list[str] | None = None
 
 
-class Since(Wanted, forbid_unknown_fields=True):
+class Since(Wanted):
     """Events after `since`; without it, from the oldest on."""
 
     since: Number | None = None
     limit: Annotated[int, Meta(ge=0, le=LIST_MAX)] = 1000
 
 
-class Cursor(Wanted, forbid_unknown_fields=True):
+class Cursor(Wanted):
     """The last event the watcher has seen; without `since`, only what comes from now on.
 
     A `consumer` goes on behind what it has acknowledged. With `snapshot`, first what there is, then what comes after
@@ -221,7 +221,7 @@ def chosen(call: Call, wanted: Wanted) -> Filter:
         ControlError: a path stands for no name, or there is no such root or kind.
     """
     if wanted.roots:
-        known = [root["name"] for root in call.queries.status()["roots"]]
+        known = [root["name"] for root in call.queries.roots()]
         for root in wanted.roots:
             if root not in known:
                 raise ControlError("not_found", f"there is no root {root!r}", names(known), errno=errno.ENOENT)

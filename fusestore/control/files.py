@@ -17,36 +17,30 @@ Limit = Annotated[int, Meta(ge=1, le=LIST_MAX)]
 _ANSWER: Final = ("code", "errno", "text")
 
 
-class What(Arguments, forbid_unknown_fields=True):
+class What(Arguments):
     """One object: `path` relative to the mount, or `id` (a unique prefix of eight hex digits will do)."""
 
     path: str | None = None
     id: str | None = None
 
 
-class GetWhat(Arguments, forbid_unknown_fields=True):
+class GetWhat(What):
     """One object, also by the `hash` of its content, as records say it; of several files with it, any."""
 
-    path: str | None = None
-    id: str | None = None
     hash: str | None = None
 
 
-class ListWhat(Arguments, forbid_unknown_fields=True):
+class ListWhat(What):
     """A directory, none for the whole mount; `after` is what the last page said."""
 
-    path: str | None = None
-    id: str | None = None
     recursive: bool = False
     after: str | None = None
     limit: Limit = 1000
 
 
-class FindWhat(Arguments, forbid_unknown_fields=True):
+class FindWhat(What):
     """A directory, none for the whole mount, and what is looked for below it; `name` is a pattern as of the shell."""
 
-    path: str | None = None
-    id: str | None = None
     name: str | None = None
     hash: str | None = None
     type: Literal["file", "directory", "symlink", "fifo", "socket", "character device", "block device"] | None = None
@@ -56,11 +50,9 @@ class FindWhat(Arguments, forbid_unknown_fields=True):
     limit: Limit = 1000
 
 
-class VerifyWhat(Arguments, forbid_unknown_fields=True):
+class VerifyWhat(What):
     """What to read again: an object and all below it, a root, or everything."""
 
-    path: str | None = None
-    id: str | None = None
     root: str | None = None
 
 
@@ -109,7 +101,7 @@ def hash_of(tagged: str) -> tuple[str, bytes]:
 def get(call: Call, what: GetWhat) -> dict[str, Any]:
     """The record of an object: id, names, attributes, version, hash, state, root."""
     if what.hash is None:
-        return call.queries.record(call.queries.find(required(What(what.path, what.id))))
+        return call.queries.record(call.queries.find(required(what)))
     if what.path is not None or what.id is not None:
         raise ControlError("bad_data", "data: give path, id or hash, not several")
     return call.queries.record(call.queries.holding(hash_of(what.hash)))

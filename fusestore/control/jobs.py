@@ -183,13 +183,13 @@ class Jobs:
         return [job for job in self._jobs.values() if job.background and job.peer.uid == uid]
 
 
-class Which(Arguments, forbid_unknown_fields=True):
+class Which(Arguments):
     """A job by its id."""
 
     job: str
 
 
-class CancelWhat(Arguments, forbid_unknown_fields=True):
+class CancelWhat(Arguments):
     """A job by its id, or the request of this connection that has this `tid`."""
 
     job: str | None = None

@@ -97,7 +97,7 @@ def _id(text: str) -> bytes:
     return id
 
 
-class Page(Wanted, forbid_unknown_fields=True):
+class Page(Wanted):
     """Of a manifest: ids, each with the seq of the last event or snapshot that told of it, and the epoch of these.
 
     With `more`, further ones follow in the next request.

@@ -30,7 +30,7 @@ class Lines:
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
-        self._kept: dict[int, Line] = {}  # in the order of `seq`
+        self._kept: dict[int, Line] = {}  # by `seq`
         self._epoch = queries.epoch
         self._watchers = 0
 
@@ -67,6 +67,6 @@ class Lines:
         lines = [Line(event["seq"], event, encode_broadcast(event)) for event in events]
         if lines and lines[-1].seq + KEPT > self._queries.last_seq:
             self._kept.update((line.seq, line) for line in lines)
-            for old in list(self._kept)[: max(0, len(self._kept) - KEPT)]:
+            for old in sorted(self._kept)[:-KEPT]:
                 del self._kept[old]
         return lines

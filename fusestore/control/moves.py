@@ -13,7 +13,7 @@ from fusestore.errors import ControlError
 LIST_MAX: Final = 1000
 
 
-class Which(Arguments, forbid_unknown_fields=True):
+class Which(Arguments):
     """`all` includes those that are over; with `before` only those begun before that one."""
 
     all: bool = False
@@ -21,28 +21,17 @@ class Which(Arguments, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=0, le=LIST_MAX)] = 1000
 
 
-class WaitFor(Arguments, forbid_unknown_fields=True):
-    """A path, an id or a move's number; without any, everything."""
-
-    path: str | None = None
-    id: str | None = None
-    move: Number | None = None
-
-
-class WhatMove(Arguments, forbid_unknown_fields=True):
-    """One move: its number, or the path or id of the object that is on its way."""
+class WhatMove(Arguments):
+    """One move: its number, or the path or id of the object that is on its way; none to wait for all."""
 
     move: Number | None = None
     path: str | None = None
     id: str | None = None
 
 
-class WhatMoves(Arguments, forbid_unknown_fields=True):
+class WhatMoves(WhatMove):
     """One move, or with `all` every one for which it makes sense."""
 
-    move: Number | None = None
-    path: str | None = None
-    id: str | None = None
     all: bool = False
 
 
@@ -51,7 +40,7 @@ def list_moves(call: Call, which: Which) -> list[dict[str, Any]]:
     return call.queries.moves(all=which.all, before=which.before, limit=which.limit)
 
 
-def _chosen(what: WhatMove | WhatMoves | WaitFor) -> str | int | None:
+def _chosen(what: WhatMove) -> str | int | None:
     named = one_of(what.path, what.id)
     if named is not None and what.move is not None:
         raise ControlError("bad_data", "data: give a move or a path, not both")
@@ -97,7 +86,7 @@ async def cancel(call: Call, what: WhatMove) -> dict[str, Any]:
     return await call.queries.cancel(_one(what), call.peer)
 
 
-async def wait(call: Call, what: WaitFor) -> dict[str, Any]:
+async def wait(call: Call, what: WhatMove) -> dict[str, Any]:
     """Answers when the moves are over, or wait for somebody, and the content is finalized."""
     return await call.queries.wait(_chosen(what), call.report)
 
@@ -109,5 +98,5 @@ METHODS: Final = {
     "resume": Method(resume, WhatMoves, Role.OPERATOR),
     "retry": Method(retry, WhatMoves, Role.OPERATOR),
     "cancel": Method(cancel, WhatMove, Role.OPERATOR),
-    "wait": Method(wait, WaitFor),
+    "wait": Method(wait, WhatMove),
 }

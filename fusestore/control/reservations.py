@@ -14,7 +14,7 @@ IDS_MAX: Final = 10_000
 OWNER_MAX: Final = 255
 
 
-class Claim(Arguments, forbid_unknown_fields=True):
+class Claim(Arguments):
     """Files by their ids, and what others are told of who needs them."""
 
     ids: Annotated[list[str], Meta(min_length=1, max_length=IDS_MAX)]

@@ -7,26 +7,21 @@ from typing import Any, Final
 from fusestore.control.methods import Arguments, Call, Method, Role
 
 
-class DrainWhat(Arguments, forbid_unknown_fields=True):
-    """The root that is to be empty, and those that may take what is on it.
-
-    With `wait` the answer comes when it is; with `release` then, too, and its disk is let go of.
-    """
-
-    root: str
-    to: tuple[str, ...] = ()
-    wait: bool = False
-    release: bool = False
-
-
-class PlanWhat(Arguments, forbid_unknown_fields=True):
+class PlanWhat(Arguments):
     """The root that would be emptied, and those that may take what is on it."""
 
     root: str
     to: tuple[str, ...] = ()
 
 
-class Which(Arguments, forbid_unknown_fields=True):
+class DrainWhat(PlanWhat):
+    """The same; with `wait` the answer comes when it is empty; with `release` then, too, and its disk is let go of."""
+
+    wait: bool = False
+    release: bool = False
+
+
+class Which(Arguments):
     """A root by its name."""
 
     root: str
@@ -34,8 +29,7 @@ class Which(Arguments, forbid_unknown_fields=True):
 
 def list_roots(call: Call, _: Arguments) -> list[dict[str, Any]]:
     """Every root: path, layout, who else touches it, state and space."""
-    roots: list[dict[str, Any]] = call.queries.status()["roots"]
-    return roots
+    return call.queries.roots()
 
 
 async def accept(call: Call, which: Which) -> dict[str, Any]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from msgspec import Meta
-
-from fusestore.control.methods import Arguments, Call, Method, Role
-
-Rate = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+from fusestore.control.methods import Arguments, Call, Method, Number, Role
 
 
-class How(Arguments, forbid_unknown_fields=True):
+class How(Arguments):
     """Only one `root`; `rate` in bytes a second, 0 for no limit; `now`: also what was read not long ago."""
 
     root: str | None = None
-    rate: Rate | None = None
+    rate: Number | None = None
     now: bool = False
 
 

@@ -9,13 +9,13 @@ from fusestore.control.methods import Arguments, Call, Method, Role
 from fusestore.errors import ControlError
 
 
-class Which(Arguments, forbid_unknown_fields=True):
+class Which(Arguments):
     """One root, or all."""
 
     root: str | None = None
 
 
-class Back(Arguments, forbid_unknown_fields=True):
+class Back(Arguments):
     """What is restored, by its `name` in the trash or the `id` that it had, and the `path` that it gets."""
 
     what: str

@@ -8,7 +8,7 @@
 
 A watch comes before the look, so nothing falls between the two. What a notice means is for `service.noticing`: it leads
 to a look at one name, and one of our own doing to nothing. Each root has a queue of its own, closed as soon as the root
-is offline, and some time after the last listener is gone.
+is offline, and some time after the last listener is gone. While it can have none, it is looked through now and then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from fusestore.service.audience import Watch
 
 if TYPE_CHECKING:
     from fusestore.core.ports import Driver
-    from fusestore.roots.inotify import Notice
     from fusestore.service.noticing import Name
     from fusestore.service.store import Store
 
@@ -78,7 +77,7 @@ class RootWatcher:
         self._ran_over = trio.Event()
         self._lacked = ""  # why a directory got no watch in this look through the root
         self._missing: dict[Name, int] = {}  # and which bytes of the queue may say what they are called now
-        self._inotify: Inotify
+        self._inotify: Inotify | None = None
 
     async def run(self) -> Never:
         """Watch whenever it is wanted."""
@@ -92,12 +91,14 @@ class RootWatcher:
                 self._inotify = Inotify()
             except OSError as error:
                 self._lack(f"no queue for notices: {error.strerror}")
+                await self._enter(self._top, is_new=False)
                 await trio.sleep(NOW_AND_THEN_S)
                 continue
             try:
                 with closing(self._inotify):
-                    await self._while_wanted()
+                    await self._while_wanted(self._inotify)
             finally:
+                self._inotify = None
                 self._directories.clear()
                 self._missing.clear()
                 self._watch.state, self._watch.directories, self._watch.reason = "off", 0, ""
@@ -106,10 +107,10 @@ class RootWatcher:
     def _is_wanted(self) -> bool:
         return self._root.online and (self._always or self._store.audience.is_there)
 
-    async def _while_wanted(self) -> None:
+    async def _while_wanted(self, queue: Inotify) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._look_through_it)
-            nursery.start_soon(self._take_notices)
+            nursery.start_soon(self._take_notices, queue)
             until = trio.current_time() + LINGER_S
             while self._root.online and trio.current_time() < until:
                 await trio.sleep(LOOK_S)
@@ -128,10 +129,18 @@ class RootWatcher:
             await self._enter(self._top, is_new=False)
             self._watch.state = "on"
             self._watch.reason = self._lacked
-            with trio.move_on_after(NOW_AND_THEN_S if self._lacked else float("inf")):
+            await self._rest()
+            await trio.sleep(AGAIN_S)
+
+    async def _rest(self) -> None:
+        """Return when notices were lost, or after a while when a directory has no watch."""
+        while True:
+            with trio.move_on_after(NOW_AND_THEN_S):
                 await self._ran_over.wait()
                 log.info("notices of a root were lost, it is looked through again", root=self._root.name)
-            await trio.sleep(AGAIN_S)
+                return
+            if self._lacked:
+                return
 
     async def _enter_new(self, directory: InodeNo) -> None:
         """Watch a directory that has come, and what is in it; one that was watched where it was goes on to be."""
@@ -160,6 +169,8 @@ class RootWatcher:
             _, fd = self._store.places.directory(directory, self._root.number)
         except (OSError, FusestoreError):
             return False
+        if self._inotify is None:
+            return True
         if len(self._directories) >= MOST:
             self._lack(f"it has more than {MOST} directories")
             return True
@@ -182,16 +193,16 @@ class RootWatcher:
 
     # -- notices ----------------------------------------------------------------------------------------------------
 
-    async def _take_notices(self) -> Never:
+    async def _take_notices(self, queue: Inotify) -> Never:
         while True:
-            await trio.lowlevel.wait_readable(self._inotify.fd)
+            await trio.lowlevel.wait_readable(queue.fd)
             await trio.sleep(GATHER_S)
-            await self._take(self._inotify.read(READ_BYTES))
+            await self._take(queue)
 
-    async def _take(self, notices: list[Notice]) -> None:
+    async def _take(self, queue: Inotify) -> None:
         names: dict[Name, bool] = {}
         came: set[Name] = set()
-        for watch, mask, name in notices:
+        for watch, mask, name in queue.read(READ_BYTES):
             if mask & inotify.OVERFLOW:
                 self._ran_over.set()
             elif mask & inotify.IGNORED:
@@ -201,17 +212,17 @@ class RootWatcher:
             if directory is None or not name or (directory == self._top and name == CONTROL_NAME):
                 continue
             if not self._is_ours(directory):
-                self._inotify.remove(watch)
+                queue.remove(watch)
                 continue
             names[directory, name] = names.get((directory, name), False) or bool(mask & ANOTHER)
             if mask & inotify.ISDIR and mask & (inotify.CREATE | inotify.MOVED_TO):
                 came.add((directory, name))
         missing = await noticing.look_at(self._store, names, came, self._enter_new)
         # A rename that took a name away has its notice in the queue by now.
-        self._missing |= dict.fromkeys(missing, self._inotify.queued)
+        self._missing |= dict.fromkeys(missing, queue.queued)
         if self._ran_over.is_set():
             return  # or it was lost
-        settled = [each for each, queued in self._missing.items() if queued <= self._inotify.taken]
+        settled = [each for each, queued in self._missing.items() if queued <= queue.taken]
         for each in settled:
             del self._missing[each]
         await noticing.let_go(self._store, settled)

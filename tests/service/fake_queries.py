@@ -131,28 +131,21 @@ class FakeQueries:
         self.last_seq, self.epoch = next_seq, self.epoch + 1
         self.happen()
 
+    def places(self) -> dict[str, str]:
+        return {"store": "/srv/store", "mountpoint": "/mnt/lab"}
+
+    def roots(self) -> list[dict[str, Any]]:
+        place = {"path": "/srv/store/main", "layout": "tree", "outside": "none", "device": 5, "drain": None}
+        room = {"total_bytes": 1 << 40, "free_bytes": 1 << 30}
+        return [{"name": "main", **place, "state": "online", "reason": "", "since_ns": 0, **room}]
+
     def status(self) -> dict[str, Any]:
         return {
-            "store": "/srv/store",
-            "mountpoint": "/mnt/lab",
+            **self.places(),
             "pid": 1,
             "uptime_s": 3725,
             "health": "good",
-            "roots": [
-                {
-                    "name": "main",
-                    "path": "/srv/store/main",
-                    "layout": "tree",
-                    "outside": "none",
-                    "state": "online",
-                    "reason": "",
-                    "since_ns": 0,
-                    "total_bytes": 1 << 40,
-                    "free_bytes": 1 << 30,
-                    "device": 5,
-                    "drain": None,
-                }
-            ],
+            "roots": self.roots(),
             "replicas": {"due": 0},
             "moves": {"queued": 0, "running": 0, "waiting": len(self.stuck)},
             "index": {"inodes": 3, "events": len(self.log), "size_bytes": 4096, "epoch": 1, "last_seq": self.last_seq},

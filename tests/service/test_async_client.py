@@ -157,6 +157,23 @@ async def test_following_goes_on_from_where_it_was_left(path: Path, queries: Fak
     assert first == lost.seq + 1
 
 
+async def test_events_lost_while_the_program_looks_are_told_too(path: Path, queries: FakeQueries) -> None:
+    queries.happen(3)
+    found: list[Any] = []
+    async with contextlib.aclosing(AsyncClient.follow(path, "backup")) as items:
+        async for item in items:
+            found.append(item if isinstance(item, Lost) else item["seq"])
+            if len(found) <= 2:
+                queries.happen(10)
+                queries.cut(queries.last_seq)
+            elif len(found) == 3:
+                queries.happen(1)
+            else:
+                break
+    assert [item.seq if isinstance(item, Lost) else item for item in found] == [3, 13, 23, 24]
+    assert queries.acked == {"backup": 23}
+
+
 async def test_following_with_a_snapshot_tells_what_there_is_after_a_loss(path: Path, queries: FakeQueries) -> None:
     queries.happen(3)
     kept = Kept((1, 77))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from fusestore.client import Client, StreamLost
+from fusestore.client import Client, Lost, StreamLost
 from fusestore.config import Control
 from fusestore.control.address import listen
 from fusestore.control.server import serve
@@ -92,6 +92,25 @@ async def test_the_client_that_waits_without_a_limit_asks_whether_the_daemon_is_
     with pytest.raises(NoDaemon, match="does not answer any more"), Client(short_path / "deaf") as dead:
         await trio.to_thread.run_sync(partial(dead.call, "moves.wait", timeout_s=None))
     deaf.close()
+
+
+async def test_events_lost_while_the_program_looks_are_told_too(world: World) -> None:
+    def look() -> list[int]:
+        found = []
+        for item in Client.follow(world.path, "backup"):
+            found.append(item.seq if isinstance(item, Lost) else item["seq"])
+            if len(found) <= 2:
+                trio.from_thread.run_sync(world.queries.happen, 10)
+                trio.from_thread.run_sync(world.queries.cut, world.queries.last_seq)
+            elif len(found) == 3:
+                trio.from_thread.run_sync(world.queries.happen, 1)
+            else:
+                break
+        return found
+
+    world.queries.happen(3)
+    assert await trio.to_thread.run_sync(look) == [3, 13, 23, 24]
+    assert world.queries.acked == {"backup": 23}
 
 
 async def test_a_client_that_is_closed_says_so(world: World) -> None:

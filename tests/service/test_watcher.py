@@ -164,6 +164,27 @@ def test_without_enough_watches_the_root_is_looked_through_now_and_then(
     assert capsys.readouterr().out.count("only now and then") == 1
 
 
+def test_directories_that_come_when_there_are_watches_for_no_more_are_looked_at_now_and_then_too(
+    watched: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "MOST", 3)
+    seen, disk = Watched(watched), watched.disks["hot"]
+
+    async def work() -> None:
+        await seen.until_on()
+        assert seen.watch.directories == 3
+        (disk / "new").mkdir()
+        await trio.sleep(0.5)
+        assert seen.watch.reason
+        (disk / "new" / "late").touch()
+        await trio.sleep(0.5)
+        assert seen.paths("adopted") == [f"{HOT}/new"]
+        await trio.sleep(2 * watcher.NOW_AND_THEN_S)
+        assert seen.paths("adopted") == [f"{HOT}/new", f"{HOT}/new/late"]
+
+    seen.run(work)
+
+
 def test_a_directory_that_its_disk_does_not_let_us_watch_is_no_reason_to_look_through_the_root_for_ever(
     watched: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +216,9 @@ def test_a_queue_that_cannot_be_had_is_said_and_tried_again(watched: Opened, mon
         with monkeypatch.context() as patch:
             patch.setattr(Inotify, "__init__", refuse)
             await trio.sleep(1)
+            (watched.disks["hot"] / "d" / "late").touch()
+            await trio.sleep(2 * watcher.NOW_AND_THEN_S)
+            assert f"{HOT}/d/late" in seen.paths("adopted")
         assert seen.watch.reason
         await seen.until_on()
         assert not seen.watch.reason

@@ -25,10 +25,18 @@ class Status:
     _mountpoint: Path
     _started: float
 
+    def places(self) -> dict[str, str]:
+        """Where the store is, and where it is mounted."""
+        return {"store": os.fspath(self._store.config.store), "mountpoint": os.fspath(self._mountpoint)}
+
+    def roots(self) -> list[dict[str, Any]]:
+        """Every root, with its room."""
+        return [describing.root(self._store, driver) for driver in self._store.roots.values()]
+
     def status(self) -> dict[str, Any]:
         """Roots, room, moves, the index, and whether an operator is needed."""
         store = self._store
-        roots = [describing.root(store, driver) for driver in store.roots.values()]
+        roots = self.roots()
         moves = store.index.moves(open_only=True)
         states = [move.state for move in moves]
         fault = store.index.fault
@@ -45,8 +53,7 @@ class Status:
         ]
         trouble += [f"move {move.number} waits: {move.reason}" for move in moves if awaiting.needs_help(move)]
         return {
-            "store": os.fspath(store.config.store),
-            "mountpoint": os.fspath(self._mountpoint),
+            **self.places(),
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._started, 3),
             "health": "; ".join(trouble[:TROUBLE_SHOWN]) or "ok",
