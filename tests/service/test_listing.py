@@ -276,3 +276,13 @@ def test_what_has_vanished_is_not_there_to_be_written_or_removed(shared: Opened)
         with pytest.raises(NotFound):
             finish(ask.write(what, b"", ME, asker))
         assert finish(ask.unlink(what, ME, asker)) is False
+
+
+@pytest.mark.parametrize("store", ["opened", "shared"])
+def test_nothing_is_below_a_file(request: pytest.FixtureRequest, store: str) -> None:
+    opened: Opened = request.getfixturevalue(store)
+    for top in ("uploads", HOT):
+        opened.write(f"{top}/file", b"x")
+        for below in ("file/name", "file/name/more"):
+            with pytest.raises(NotFound):
+                queries(opened).find(f"{top}/{below}")

@@ -42,6 +42,8 @@ class Names:
             if name not in (b"", b"."):
                 if asker is not None and not may(asker, looking.getattr(self._store, number).inode, SEARCH):
                     raise Forbidden(os.fsencode(what))
+                if not self._store.inode(number).is_dir:
+                    raise NotFound(os.fsencode(what))
                 try:
                     number = looking.lookup(self._store, number, name).inode.number
                 except NotFound:
