@@ -37,9 +37,11 @@ NATIVELY: Final = ", by inotifywait"
 CLIENT: Final = "all events from the first on, by the Python client, 1/s"
 LINES: Final = "all events from the first on, as lines, 1/s"
 SLOWER: Final = "a change beside 100 watchers, times alone"
+SEARCHED: Final = "a change beside 100 connections that search, p99, ms"
 ASKED: Final = "requests one after the other, 1/s"
 IDLE: Final = "an idle connection, KB"
 _WATCHERS: Final = 100
+_SEARCH: Final = b'{"tid":1,"collectionName":"files","methodName":"find","data":{"name":"not one"}}\n'
 _CHANGES_A_SECOND: Final = 500
 _TURNS: Final = 4  # alone, beside the watchers, and again: what the machine does meanwhile is shared out
 _CONNECTIONS: Final = 400
@@ -65,6 +67,8 @@ def measure(base: Path, size: Size, tell: Callable[[str], object]) -> Facts:
         told[IDLE] = _idle_kb(base, path)
         tell(f"feed: changes beside {_WATCHERS} watchers")
         told |= _beside(place, path, size)
+        tell(f"feed: changes beside {_WATCHERS} connections that search")
+        told[SEARCHED] = _searched_ms(place, path, size)
         tell(f"feed: making {size.events:,} events")
         told["changes made for that, 1/s"] = _make_events(place, path, size.events)
         tell(f"feed: {size.events:,} events to one watcher")
@@ -159,13 +163,22 @@ def _beside(place: Path, path: Path, size: Size) -> Facts:
     alone: list[float] = []
     beside: list[float] = []
     for turn in range(_TURNS):
-        with _watchers(path) if turn % 2 else contextlib.nullcontext():
+        with _crowd(_watch, path) if turn % 2 else contextlib.nullcontext():
             (beside if turn % 2 else alone).extend(_paced_ms(place, size.seconds or 1))
     return {
         "a change alone, ms": statistics.mean(alone),
         f"a change beside {_WATCHERS} watchers, ms": statistics.mean(beside),
         SLOWER: statistics.mean(beside) / statistics.mean(alone),
     }
+
+
+def _searched_ms(place: Path, path: Path, size: Size) -> float:
+    """How long 99 of 100 changes take at most while many go through the whole tree again and again."""
+    for number in range(size.files):
+        os.mknod(place / f"searched{number}")
+    with _crowd(_search, path):
+        took_ms = sorted(_paced_ms(place, size.seconds or 1))
+    return took_ms[len(took_ms) * 99 // 100]
 
 
 def _paced_ms(place: Path, seconds: float) -> list[float]:
@@ -182,10 +195,10 @@ def _paced_ms(place: Path, seconds: float) -> list[float]:
 
 
 @contextlib.contextmanager
-def _watchers(path: Path) -> Iterator[None]:
-    """Many of them, in a process of their own."""
+def _crowd(converse: Callable[[socket.socket, bytes], None], path: Path) -> Iterator[None]:
+    """Many connections, in a process of their own, each asked what to do with nothing said yet, and with what is."""
     ours, theirs = _FORK.Pipe()
-    process = _FORK.Process(target=_watch, args=(path, theirs))
+    process = _FORK.Process(target=_converse, args=(converse, path, theirs))
     process.start()
     try:
         ours.recv()
@@ -195,12 +208,12 @@ def _watchers(path: Path) -> Iterator[None]:
         process.join(_LIMIT_S)
 
 
-def _watch(path: Path, caller: Connection) -> None:
+def _converse(converse: Callable[[socket.socket, bytes], None], path: Path, caller: Connection) -> None:
     with contextlib.ExitStack() as stack:
         waiting = stack.enter_context(selectors.DefaultSelector())
         for _ in range(_WATCHERS):
             peer = stack.enter_context(connect(path, _LIMIT_S))
-            _listen(peer)
+            converse(peer, b"")
             waiting.register(peer, selectors.EVENT_READ)
         waiting.register(caller, selectors.EVENT_READ)
         caller.send("ready")
@@ -208,7 +221,18 @@ def _watch(path: Path, caller: Connection) -> None:
             for key, _ in waiting.select():
                 if key.fileobj is caller:
                     return
-                os.read(key.fd, 1 << 16)
+                assert isinstance(key.fileobj, socket.socket)
+                converse(key.fileobj, key.fileobj.recv(1 << 16))
+
+
+def _watch(peer: socket.socket, said: bytes) -> None:
+    if not said:
+        _listen(peer)
+
+
+def _search(peer: socket.socket, said: bytes) -> None:
+    if not said or b'"success"' in said:  # and not how far it is
+        peer.sendall(_SEARCH)
 
 
 def _make_events(place: Path, path: Path, count: int) -> float:

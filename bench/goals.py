@@ -23,6 +23,7 @@ FED_AT_MOST: Final = {
     f"{feed.HEARD}, p50, ms": 1.0,
     f"{feed.HEARD}, p99, ms": 5.0,
     feed.SLOWER: 1.25,
+    feed.SEARCHED: 20.0,
     feed.IDLE: 50.0,
 }
 FED_AT_LEAST: Final = {feed.CLIENT: 20_000.0, feed.LINES: 100_000.0, feed.ASKED: 5000.0}

@@ -15,7 +15,6 @@ from __future__ import annotations
 import select
 import time
 from contextlib import nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -34,6 +33,7 @@ from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
 
 if TYPE_CHECKING:
+    from fusestore.control.jobs import Work
     from fusestore.control.methods import Arguments, Method, Queries, Report, Role
     from fusestore.control.protocol import Request, Tid
     from fusestore.control.roles import Roles
@@ -174,8 +174,7 @@ class Connection:
         if request.collection in BOUND:
             raise ControlError("bad_request", f"{request.name} needs its connection")
         job = Job(request, arguments, self._peer, None)
-        work = partial(answer, method, request, arguments, self._call(request.tid, job.report))
-        self._connections.jobs.start(job, work)
+        self._connections.jobs.start(job, self._work(method, request, arguments, job.report))
         return encode_reply(request.tid, {"job": job.id})
 
     async def _answer_long(self, method: Method, request: Request, arguments: Arguments, job: Job) -> None:
@@ -186,12 +185,23 @@ class Connection:
             tell(done, total, unit)
 
         try:
-            work = partial(answer, method, request, arguments, self._call(request.tid, report))
+            work = self._work(method, request, arguments, report)
             async with self._much if method.is_much else nullcontext():
                 await self._outbox.put(await job.run(work))
         finally:
             self._connections.jobs.forget(job)
             self._long -= 1
+
+    def _work(self, method: Method, request: Request, arguments: Arguments, report: Report) -> Work:
+        """What makes the reply; of those that are much, only some at a time for one user, whatever waits."""
+        turns = self._connections.turns[self.uid] if method.is_much else nullcontext()
+        call = self._call(request.tid, report)
+
+        async def work() -> bytes:
+            async with turns:
+                return await answer(method, request, arguments, call)
+
+        return work
 
     async def _answer(self, method: Method, request: Request, arguments: Arguments) -> None:
         call = self._call(request.tid, lambda done, total, unit: None)

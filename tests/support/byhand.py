@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 from trio.testing import MockClock
 
+from fusestore.service import breath
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
 
@@ -51,9 +53,11 @@ def by_hand() -> Iterator[None]:
     checkpoint, run_sync, wait = trio.lowlevel.checkpoint, trio.to_thread.run_sync, trio.Event.wait
     trio.lowlevel.checkpoint, trio.to_thread.run_sync = _pause, _in_place  # type: ignore[assignment]
     trio.Event.wait = _wait_for  # type: ignore[method-assign, assignment]
+    turn, breath._turn = breath._turn, _pause  # whose turn it is, the test decides
     try:
         yield
     finally:
+        breath._turn = turn
         trio.lowlevel.checkpoint, trio.to_thread.run_sync = checkpoint, run_sync
         trio.Event.wait = wait  # type: ignore[method-assign]
 
