@@ -31,6 +31,7 @@ from fusestore.control.protocol import Decoder, Unreadable, encode_error, encode
 from fusestore.control.pulse import Pulse
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import ControlError
+from fusestore.service.breath import Breath
 
 if TYPE_CHECKING:
     from fusestore.control.jobs import Work
@@ -134,10 +135,11 @@ class Connection:
             conversation.cancel()
 
     async def _read(self, nursery: trio.Nursery) -> None:
-        decoder = Decoder()
+        decoder, breath = Decoder(), Breath()
         while data := await self._stream.receive_some(READ_BYTES):
             self._pulse.heard()
             for item in decoder.feed(data):
+                await breath.take()
                 if isinstance(item, Unreadable):
                     await self._outbox.put(encode_error(item.tid, item.error))
                 else:

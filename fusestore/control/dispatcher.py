@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any, Final
 
@@ -45,12 +46,17 @@ def describe(call: Call, _: Arguments) -> dict[str, Any]:
                 "help": method.help,
                 "role": method.role.name.lower(),
                 "long": method.is_long,
-                "arguments": {spec.name: _argument(spec) for spec in msgspec.structs.fields(method.arguments)},
+                "arguments": _arguments(method.arguments),
             }
             for name, method in methods.items()
         }
         for collection, methods in call.table.items()
     }
+
+
+@functools.cache
+def _arguments(of: type[Arguments]) -> dict[str, Any]:
+    return {spec.name: _argument(spec) for spec in msgspec.structs.fields(of)}
 
 
 def _argument(spec: msgspec.structs.FieldInfo) -> dict[str, Any]:

@@ -21,8 +21,10 @@ from fusestore.control.pulse import PATIENCE_S, PING_S
 from fusestore.control.server import AT_ONCE, serve
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import StoreError, UsageError
+from fusestore.service import breath
 from tests.service.fake_queries import ID, FakeQueries
 from tests.service.served import Peer, World, more_than_the_kernel_holds, until
+from tests.support.turns import Turns
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -127,6 +129,28 @@ async def test_many_requests_at_once_are_each_answered_once_and_in_order(world: 
             nursery.start_soon(peer.send, *requests)
             tids = [message["tid"] for _ in requests if (message := await peer.receive())]
         assert tids == list(range(2000))
+
+
+async def test_of_many_peers_one_is_answered_in_a_turn_of_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breath, "LONGEST_NS", -1)
+    turns, asked, places = Turns(), [], world.queries.places
+    trio.lowlevel.add_instrument(turns)
+
+    def count() -> dict[str, str]:
+        asked.append(turns.count)
+        return places()
+
+    monkeypatch.setattr(world.queries, "places", count)
+    hello = {"tid": 1, "collectionName": "dispatcher", "methodName": "hello"}
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(world.peer()) for _ in range(10)]
+        for peer in peers:
+            await peer.send(*[hello] * 5)
+        for peer in peers:
+            assert all([(await peer.receive() or {})["success"] for _ in range(5)])
+    assert len(set(asked)) == len(asked) == 50
 
 
 async def test_copies_are_added_and_removed_in_the_words_of_the_proposal(world: World) -> None:

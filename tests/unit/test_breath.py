@@ -7,6 +7,7 @@ import trio
 
 from fusestore.service import breath
 from fusestore.service.breath import Breath
+from tests.support.turns import Turns
 
 pytestmark = pytest.mark.timeout(30)
 PIECES = 5
@@ -15,15 +16,6 @@ PIECES = 5
 @pytest.fixture(autouse=True)
 def _always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breath, "LONGEST_NS", -1)
-
-
-class Turns(trio.abc.Instrument):
-    """How often the loop has looked who can go on."""
-
-    count = 0
-
-    def after_io_wait(self, timeout: float) -> None:
-        self.count += 1
 
 
 async def test_of_many_one_goes_on_in_a_turn_of_the_loop() -> None:
