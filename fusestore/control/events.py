@@ -29,6 +29,7 @@ from fusestore.control.methods import Arguments, Call, Method, Number, names
 from fusestore.control.protocol import encode_progress_of_move, encode_stopped
 from fusestore.errors import ControlError, FusestoreError
 from fusestore.model import KINDS
+from fusestore.service.breath import Breath
 
 if TYPE_CHECKING:
     from fusestore.control.lines import Lines
@@ -167,9 +168,11 @@ class Feed:
                 await trio.sleep_forever()
 
     async def _follow(self, since: int | None, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
+        breath = Breath()
         with self._queries.listening(), self._lines.watched(), scope:
             if since is None:
                 since, reason = await self._show(wanted)
+            await breath.take()
             while not (reason := reason or _cut_off(self._queries, since)):
                 lines = self._lines.after(since, BATCH)
                 if lines:
@@ -183,6 +186,8 @@ class Feed:
                     await self._queries.changed(since)
                 elif len(lines) < BATCH:
                     await self._pause()
+                else:
+                    await breath.take()
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None
             self._tell_waiting()

@@ -11,12 +11,14 @@ from uuid import UUID
 import pytest
 import trio
 
-from fusestore.control.events import PROGRESS_S
+from fusestore.control.events import BATCH, PROGRESS_S
 from fusestore.control.known import ENTRIES_MAX
 from fusestore.control.lines import PAUSE_S
 from fusestore.control.snapshots import BLOCK
+from fusestore.service import breath
 from tests.service.fake_queries import ID
 from tests.service.served import Peer, World, until
+from tests.support.turns import Turns
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -307,6 +309,31 @@ async def test_a_manifest_of_many_requests_is_kept_in_order_and_one_out_of_order
         assert (await synced(peer, {}))[1]["data"]["total"] == 5000
         assert (await peer.ask("events.sync", manifest={}, more=True))["success"]
     await until(lambda: all(spool.closed for spool in world.queries.spools))
+
+
+async def test_of_many_who_are_behind_one_is_fed_in_a_turn_of_the_loop(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breath, "LONGEST_NS", -1)
+    world.queries.happen(20 * BATCH)
+    turns, read, events = Turns(), [], world.queries.events
+    trio.lowlevel.add_instrument(turns)
+
+    def count(since: int, limit: int) -> list[dict[str, Any]]:
+        read.append(turns.count)
+        return events(since, limit)
+
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(world.peer()) for _ in range(10)]
+        monkeypatch.setattr(world.queries, "events", count)
+        request = {"tid": 1, "collectionName": "events", "methodName": "listen", "data": {"since": 0}}
+        for peer in peers:
+            await peer.send(request)
+        for peer in peers:
+            await peer.receive()
+        for peer in peers:
+            assert await peer.seqs(20 * BATCH) == list(range(1, 20 * BATCH + 1))
+    assert len(set(read)) == len(read) > 10 * 10  # the newest are shared
 
 
 async def test_unlisten_ends_the_stream_and_says_whether_there_was_one(world: World) -> None:
