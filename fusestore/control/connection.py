@@ -15,6 +15,7 @@ from __future__ import annotations
 import select
 import time
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -34,7 +35,6 @@ from fusestore.errors import ControlError
 from fusestore.service.breath import Breath
 
 if TYPE_CHECKING:
-    from fusestore.control.jobs import Work
     from fusestore.control.methods import Arguments, Method, Queries, Report, Role
     from fusestore.control.protocol import Request, Tid
     from fusestore.control.roles import Roles
@@ -70,6 +70,7 @@ class Connection:
         self._connections = connections
         self._outbox = Outbox(stream)
         self._known = Known(queries)
+        self._breath = Breath(peer.uid)
         self._long = 0
         self._much = trio.Lock()
         self._asked_at = trio.current_time()
@@ -118,7 +119,7 @@ class Connection:
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         shared = self._connections
-        self._feed = Feed(self._queries, shared.lines, shared.snapshots, self._outbox, nursery)
+        self._feed = Feed(self._queries, shared.lines, shared.snapshots, self._outbox, nursery, self._breath)
         self._pulse = Pulse(self._outbox, nursery, nursery.cancel_scope.cancel)
         nursery.start_soon(self._write, nursery.cancel_scope)
         try:
@@ -135,11 +136,11 @@ class Connection:
             conversation.cancel()
 
     async def _read(self, nursery: trio.Nursery) -> None:
-        decoder, breath = Decoder(), Breath()
+        decoder = Decoder()
         while data := await self._stream.receive_some(READ_BYTES):
             self._pulse.heard()
             for item in decoder.feed(data):
-                await breath.take()
+                await self._breath.take()
                 if isinstance(item, Unreadable):
                     await self._outbox.put(encode_error(item.tid, item.error))
                 else:
@@ -176,7 +177,8 @@ class Connection:
         if request.collection in BOUND:
             raise ControlError("bad_request", f"{request.name} needs its connection")
         job = Job(request, arguments, self._peer, None)
-        self._connections.jobs.start(job, self._work(method, request, arguments, job.report))
+        work = partial(answer, method, request, arguments, self._call(request.tid, job.report))
+        self._connections.jobs.start(job, work)
         return encode_reply(request.tid, {"job": job.id})
 
     async def _answer_long(self, method: Method, request: Request, arguments: Arguments, job: Job) -> None:
@@ -187,23 +189,12 @@ class Connection:
             tell(done, total, unit)
 
         try:
-            work = self._work(method, request, arguments, report)
+            work = partial(answer, method, request, arguments, self._call(request.tid, report))
             async with self._much if method.is_much else nullcontext():
                 await self._outbox.put(await job.run(work))
         finally:
             self._connections.jobs.forget(job)
             self._long -= 1
-
-    def _work(self, method: Method, request: Request, arguments: Arguments, report: Report) -> Work:
-        """What makes the reply; of those that are much, only some at a time for one user, whatever waits."""
-        turns = self._connections.turns[self.uid] if method.is_much else nullcontext()
-        call = self._call(request.tid, report)
-
-        async def work() -> bytes:
-            async with turns:
-                return await answer(method, request, arguments, call)
-
-        return work
 
     async def _answer(self, method: Method, request: Request, arguments: Arguments) -> None:
         call = self._call(request.tid, lambda done, total, unit: None)

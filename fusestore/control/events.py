@@ -29,13 +29,13 @@ from fusestore.control.methods import Arguments, Call, Method, Number, names
 from fusestore.control.protocol import encode_progress_of_move, encode_stopped
 from fusestore.errors import ControlError, FusestoreError
 from fusestore.model import KINDS
-from fusestore.service.breath import Breath
 
 if TYPE_CHECKING:
     from fusestore.control.lines import Lines
     from fusestore.control.methods import Queries
     from fusestore.control.outbox import Outbox
     from fusestore.control.snapshots import Snapshots, Spool
+    from fusestore.service.breath import Breath
 
 BATCH: Final = 256  # events read at once; well below a full outbox
 LIST_MAX: Final = 1000
@@ -94,13 +94,20 @@ class Feed:
     """The subscription of one connection; there is at most one."""
 
     def __init__(
-        self, queries: Queries, lines: Lines, snapshots: Snapshots, outbox: Outbox, nursery: trio.Nursery
+        self,
+        queries: Queries,
+        lines: Lines,
+        snapshots: Snapshots,
+        outbox: Outbox,
+        nursery: trio.Nursery,
+        breath: Breath,
     ) -> None:
         self._queries = queries
         self._lines = lines
         self.snapshots = snapshots
         self._outbox = outbox
         self._nursery = nursery
+        self._breath = breath
         self._scope: trio.CancelScope | None = None
         self._position = 0  # all up to this event is on its way to the peer, as far as it wants it
         self._moved = trio.Event()
@@ -168,11 +175,10 @@ class Feed:
                 await trio.sleep_forever()
 
     async def _follow(self, since: int | None, reason: str, wanted: Filter, scope: trio.CancelScope) -> None:
-        breath = Breath()
         with self._queries.listening(), self._lines.watched(), scope:
             if since is None:
                 since, reason = await self._show(wanted)
-            await breath.take()
+            await self._breath.take()
             while not (reason := reason or _cut_off(self._queries, since)):
                 lines = self._lines.after(since, BATCH)
                 if lines:
@@ -187,7 +193,7 @@ class Feed:
                 elif len(lines) < BATCH:
                     await self._pause()
                 else:
-                    await breath.take()
+                    await self._breath.take()
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None
             self._tell_waiting()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Final, Never
 
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-AT_ONCE: Final = 4  # answers that are much, of one user
 _UCRED: Final = struct.Struct("3i")  # pid, uid, gid: struct ucred, unix(7)
 
 
@@ -48,7 +46,6 @@ class Connections:
         self.lines = Lines(queries)
         self.snapshots = Snapshots(queries)
         self.jobs = jobs
-        self.turns = defaultdict[int, trio.CapacityLimiter](partial(trio.CapacityLimiter, AT_ONCE))  # by uid
 
     @property
     def watchers(self) -> int:

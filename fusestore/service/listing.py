@@ -125,13 +125,13 @@ async def page(
         raise Forbidden(path)
     await refreshing.refresh(store, top)
     start = _parts_below(path, after) if after is not None else []
-    breath, count = Breath(), 0
+    breath, count = Breath(asker.uid if asker is not None else None), 0
     found = Page([], [], None)
     last = b""
     if wanted.hash is None:
         source = _below(store, top, path, asker, recursive=recursive, start=start)
     else:
-        source = _holding(store, top, path, asker, wanted.hash, start)
+        source = _holding(store, top, path, asker, wanted.hash, start, breath)
     async with aclosing(source) as entries:
         async for entry in entries:
             await breath.take()
@@ -189,10 +189,15 @@ class _Open:
 
 
 async def _holding(
-    store: Store, top: InodeNo, path: bytes, asker: Asker | None, hash: tuple[str, bytes], start: list[bytes]
+    store: Store,
+    top: InodeNo,
+    path: bytes,
+    asker: Asker | None,
+    hash: tuple[str, bytes],
+    start: list[bytes],
+    breath: Breath,
 ) -> AsyncGenerator[Entry]:
     """The files with this content below `top` behind the path `start`, found without going through it all."""
-    breath = Breath()
     found: list[tuple[list[bytes], Entry]] = []
     for number in store.index.by_hash(*hash):
         await breath.take()

@@ -7,7 +7,6 @@ import errno
 import os
 import socket
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,15 +17,17 @@ from fusestore.client import Client
 from fusestore.config import Control
 from fusestore.control import address, connection, crowd
 from fusestore.control.pulse import PATIENCE_S, PING_S
-from fusestore.control.server import AT_ONCE, serve
+from fusestore.control.server import serve
 from fusestore.control.table import COLLECTIONS
 from fusestore.errors import StoreError, UsageError
 from fusestore.service import breath
 from tests.service.fake_queries import ID, FakeQueries
-from tests.service.served import Peer, World, more_than_the_kernel_holds, until
+from tests.service.served import World, more_than_the_kernel_holds, until
 from tests.support.turns import Turns
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from trio.testing import MockClock
 
 pytestmark = pytest.mark.timeout(60)
@@ -251,36 +252,6 @@ async def test_whoever_asks_for_much_and_does_not_read_holds_one_answer_of_it(wo
         assert 1 <= made <= 4  # what is on its way, what waits for that, and the next
         tids = {message["tid"] for _ in range(connection.LONG_MAX) if (message := await peer.receive())}
         assert tids == set(range(connection.LONG_MAX))
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
-async def test_a_user_who_asks_for_much_on_many_connections_leaves_room_for_others(nursery: trio.Nursery) -> None:
-    path, queries, running = Path("/tmp") / f"fusestore-test-{os.getpid()}.sock", FakeQueries(), []
-
-    async def entries(what: str, *_: object, **__: object) -> None:
-        running.append(what)
-        await trio.sleep_forever()
-
-    queries.entries = entries  # type: ignore[method-assign, assignment]
-    await nursery.start(partial(serve, control=Control(mode="0666")), path, queries)
-    request = {"tid": 1, "collectionName": "files", "methodName": "list"}
-    async with contextlib.AsyncExitStack() as stack:
-
-        async def ask(what: str) -> Peer:
-            peer = Peer(await stack.enter_async_context(await trio.open_unix_socket(path)))
-            await peer.send({**request, "data": {"path": what}})
-            return peer
-
-        os.seteuid(65534)
-        try:
-            crowd = [await ask("crowd") for _ in range(2 * AT_ONCE)]
-        finally:
-            os.seteuid(0)
-        await ask("other")
-        await until(lambda: "other" in running)
-        assert running.count("crowd") == AT_ONCE
-        await crowd[0].stream.aclose()
-        await until(lambda: running.count("crowd") == AT_ONCE + 1)
 
 
 async def test_nothing_is_left_of_whoever_goes_before_its_requests_have_had_their_turn(world: World) -> None:

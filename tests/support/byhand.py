@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import trio
 from trio.testing import MockClock
 
-from fusestore.service import breath
+from fusestore.service.breath import Line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator
@@ -27,6 +27,10 @@ WAITS: Final = "for somebody else"  # what a coroutine yields that cannot go on 
 @types.coroutine
 def _pause() -> Generator[None, None, None]:
     yield
+
+
+async def _pass(line: Line, uid: int | None) -> None:
+    await _pause()  # whose turn it is, the test decides
 
 
 @types.coroutine
@@ -53,11 +57,11 @@ def by_hand() -> Iterator[None]:
     checkpoint, run_sync, wait = trio.lowlevel.checkpoint, trio.to_thread.run_sync, trio.Event.wait
     trio.lowlevel.checkpoint, trio.to_thread.run_sync = _pause, _in_place  # type: ignore[assignment]
     trio.Event.wait = _wait_for  # type: ignore[method-assign, assignment]
-    turn, breath._turn = breath._turn, _pause  # whose turn it is, the test decides
+    pass_through, Line.pass_through = Line.pass_through, _pass  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        breath._turn = turn
+        Line.pass_through = pass_through  # type: ignore[method-assign]
         trio.lowlevel.checkpoint, trio.to_thread.run_sync = checkpoint, run_sync
         trio.Event.wait = wait  # type: ignore[method-assign]
 
