@@ -10,6 +10,7 @@ from fusestore.core.rights import READ, may
 from fusestore.errors import Forbidden, InUse, NotFound
 from fusestore.model import State
 from fusestore.service import finalizing, looking, verifying, writing
+from fusestore.service.breath import Breath
 from fusestore.service.syncing import sync
 
 if TYPE_CHECKING:
@@ -27,7 +28,9 @@ async def digest(store: Store, number: InodeNo, asker: Asker | None) -> Inode:
         Forbidden: the asker may not read it; IsADirectory, InvalidRequest: it has no content; InUse: it is being
         written; NotFound, RootOffline; OSError as the disk says.
     """
+    breath = Breath(asker.uid if asker is not None else None)
     while True:
+        await breath.take()
         inode = looking.getattr(store, number).inode
         writing.check_regular(store, inode)
         if not may(asker, inode, READ):
