@@ -371,6 +371,7 @@ class Event(Struct, array_like=True):
     epoch: int = 0
     time_ns: int = 0
     tid: int | str | None = None  # of the request on the socket
+    other_paths: tuple[bytes, ...] = ()  # of a file with several names
 
 
 class JournalEntry(Struct, array_like=True):

@@ -1,7 +1,8 @@
 """What a watcher wants to hear of: some paths, roots or kinds of events.
 
-An event concerns a path when it is about the object there or below it, before or after. A rename or removal of a
-directory above is one event for all that lies below, so it concerns the path, too, as does what happens to its root.
+An event concerns a path when it is about the object there or below it, before or after, by any of its names. A rename
+or removal of a directory above is one event for all that lies below, so it concerns the path, too, as does what the
+directory was found to hold, and what happens to its root. It concerns a root when the bytes are there or belong there.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 OF_ALL_BELOW: Final = ("move", "remove")  # operations
+OF_WHAT_IS_IN_IT: Final = "adopted"  # a kind: what a directory had came with it, and is not told by itself
 OF_A_ROOT: Final = ("root-", "drain-")  # beginnings of kinds
 ALWAYS: Final = "epoch"  # a kind: what was seen before may not have survived
 
@@ -29,7 +31,7 @@ class Filter(NamedTuple):
             return True
         if self.kinds is not None and event["kind"] not in self.kinds:
             return False
-        if self.roots is not None and self.roots.isdisjoint((event["root"], event["old_root"])):
+        if self.roots is not None and self.roots.isdisjoint(_roots_of(event)):
             return False
         return self.paths is None or any(_concerns(event, path) for path in self.paths)
 
@@ -42,11 +44,22 @@ class Filter(NamedTuple):
 
 
 def _concerns(event: Mapping[str, Any], path: str) -> bool:
-    sees_above = event["operation"] in OF_ALL_BELOW or event["kind"].startswith(OF_A_ROOT)
-    for changed in (event["path"], event["old_path"]):
+    kind = event["kind"]
+    sees_above = event["operation"] in OF_ALL_BELOW or kind == OF_WHAT_IS_IN_IT or kind.startswith(OF_A_ROOT)
+    for changed in (event["path"], event["old_path"], *event.get("other_paths", ())):
         if changed and (_is_within(changed, path) or (sees_above and _is_within(path, changed))):
             return True
     return False
+
+
+def _roots_of(event: Mapping[str, Any]) -> tuple[str, ...]:
+    """Where the bytes are and were, and where the names say that they belong."""
+    return (event["root"], event["old_root"], _home(event["path"]), _home(event["old_path"]))
+
+
+def _home(path: str) -> str:
+    area, _, below = path.partition("/")
+    return below.partition("/")[0] if area == "resources" else area
 
 
 def _is_within(path: str, top: str) -> bool:

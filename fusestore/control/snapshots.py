@@ -141,10 +141,13 @@ class Snapshots:
                 seq = None
                 if entry is not None and entry.id == id:
                     seq, entry = entry.seq, await known.next()
-                if seq is None or last_seq > seq or not is_sound:
+                is_news = seq is None or last_seq > seq or not is_sound
+                if is_news or wanted.paths is not None:  # a directory above may have another name
                     there = presence.describe(inode)
                     if there is not None and wanted.shows(there):
-                        await spool.tell(encode_present(there, *now, operation="insert" if seq is None else "update"))
+                        if is_news:
+                            operation = "insert" if seq is None else "update"
+                            await spool.tell(encode_present(there, *now, operation=operation))
                     elif seq is not None:
                         await spool.tell(encode_gone(id, *now))
                 await breath.take()

@@ -145,8 +145,8 @@ async def _watch(store: Store, root: Driver) -> None:
         return
     reason, answers = "its disk does not answer", False
     with trio.move_on_after(ANSWER_S):
-        # In the root's own threads: a disk that hangs keeps each that asks it.
-        limiter = store.threads[root.number]
+        # A disk that hangs keeps the thread that asks it.
+        limiter = store.probing[root.number]
         reason = await trio.to_thread.run_sync(health.probe, root, abandon_on_cancel=True, limiter=limiter)
         answers = True
     if _is_let_go(store, root):

@@ -76,6 +76,7 @@ class RootWatcher:
         self._directories: dict[int, InodeNo] = {}  # by watch
         self._ran_over = trio.Event()
         self._lacked = ""  # why a directory got no watch in this look through the root
+        self._gave_up = False  # watches, since then: what is below a watched directory may have none
         self._missing: dict[Name, int] = {}  # and which bytes of the queue may say what they are called now
         self._inotify: Inotify | None = None
 
@@ -125,7 +126,7 @@ class RootWatcher:
         while True:
             self._ran_over = trio.Event()
             self._watch.state = "starting"
-            self._lacked = ""
+            self._lacked, self._gave_up = "", False
             await self._enter(self._top, is_new=False)
             self._watch.state = "on"
             self._watch.reason = self._lacked
@@ -161,7 +162,8 @@ class RootWatcher:
 
     def _is_watched(self, directory: InodeNo) -> bool:
         known = len(self._directories)
-        return self._begin(directory) and len(self._directories) == known and not self._lacked
+        is_old = self._begin(directory) and len(self._directories) == known
+        return is_old and not (self._lacked or self._gave_up)
 
     def _begin(self, directory: InodeNo) -> bool:
         """Give a directory a watch, if it can have one; whether it is on this root."""
@@ -213,6 +215,7 @@ class RootWatcher:
                 continue
             if not self._is_ours(directory):
                 queue.remove(watch)
+                self._gave_up = True
                 continue
             names[directory, name] = names.get((directory, name), False) or bool(mask & ANOTHER)
             if mask & inotify.ISDIR and mask & (inotify.CREATE | inotify.MOVED_TO):

@@ -129,7 +129,7 @@ def disk_path(store: Store, driver: Driver, spot: Spot, inode: Inode) -> str:
 
 def event(event: Event) -> dict[str, Any]:
     """One line of the event feed."""
-    told = {
+    told: dict[str, Any] = {
         "seq": event.seq,
         "epoch": event.epoch,
         "time_ns": event.time_ns,
@@ -154,6 +154,8 @@ def event(event: Event) -> dict[str, Any]:
     }
     if event.tid is not None:
         told["tid"] = event.tid
+    if event.other_paths:
+        told["other_paths"] = [text(path) for path in event.other_paths]
     return told
 
 

@@ -42,8 +42,14 @@ async def digest(store: Store, number: InodeNo, asker: Asker | None) -> Inode:
         if inode.state is State.WRITING:  # it is on its way to be durable, and its hash with it
             store.on_unsettled(number)
             await trio.sleep(LOOK_S)
+        elif number in store.digesting:
+            await trio.sleep(LOOK_S)
         else:
-            await _find_out(store, number)
+            store.digesting.add(number)
+            try:
+                await _find_out(store, number)
+            finally:
+                store.digesting.discard(number)
 
 
 async def _find_out(store: Store, number: InodeNo) -> None:

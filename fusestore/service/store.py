@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 THREADS_PER_ROOT: Final = 16
+REREAD_AT_ONCE: Final = 2  # whole files of a root
 MEMORY: Final = 10_000  # directories whose paths are remembered
 NOBODY: Final = Owner(-1, -1)
 
@@ -112,8 +113,12 @@ class Store:
         self.aside: Aside | None = None  # the process that copies, where a daemon serves
         self.reservations = Reservations()
         self.tries: Counter[MoveNo] = Counter()  # of moves that have not got through yet
-        # A hung disk holds up its own threads and nobody else's.
+        # A hung disk holds up its own threads and nobody else's; reading whole files holds up no request, nor the look
+        # whether the disk is there.
         self.threads = {number: trio.CapacityLimiter(THREADS_PER_ROOT) for number in roots}
+        self.rereading = {number: trio.CapacityLimiter(REREAD_AT_ONCE) for number in roots}
+        self.probing = {number: trio.CapacityLimiter(1) for number in roots}
+        self.digesting: set[InodeNo] = set()  # files that are read for their hash, which others wait for
         self.reserved = {number: Reserved() for number in roots}
         self.on_stale: Callable[[InodeNo], None] = lambda number: None  # attributes changed without a kernel request
         # Content waits to be made durable and hashed.
@@ -280,8 +285,15 @@ class Store:
                 move=move,
                 detail=detail,
                 tid=owner.tid,
+                other_paths=self._other_paths(inode, path),
             )
         )
+
+    def _other_paths(self, inode: Inode, path: bytes | None) -> tuple[bytes, ...]:
+        if inode.nlink <= 1 or stat.S_ISDIR(inode.mode):
+            return ()
+        paths = (self.join(*name) for name in self.index.parents(inode.number))
+        return tuple(each for each in paths if each is not None and each != path)
 
     def journal(
         self,

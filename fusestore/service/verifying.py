@@ -9,6 +9,7 @@ is repaired (`repairing`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from functools import partial
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 import trio
 
-from fusestore.errors import FusestoreError, NotFound, RootOffline
+from fusestore.errors import FusestoreError, NotFound, RootOffline, Stopped
 from fusestore.model import FileStamp, Operation, Outcome, Verified
 from fusestore.roots import content
 from fusestore.roots.hashing import tagged
@@ -116,16 +117,33 @@ async def compare(store: Store, known: Inode, owner: Owner | None) -> Finding:
 
 
 async def read_at_once(store: Store, at: At, algorithm: str) -> bytes:
-    """The digest of a file as its disk has it, in one of the root's own threads."""
-    return await read_in(store.threads[at.driver.number], at, algorithm, lambda count: None)
+    """The digest of a file as its disk has it, while nobody else reads too much there."""
+    return await read_in(store.rereading[at.driver.number], at, algorithm, lambda count: None)
 
 
 async def read_in(limiter: trio.CapacityLimiter, at: At, algorithm: str, pace: Callable[[int], None]) -> bytes:
-    """The same in a thread that `limiter` counts, at somebody's pace (`roots.rereading`)."""
-    directory = content.duplicate(at.directory)  # the thread closes it, also one that nobody waits for any more
-    return await trio.to_thread.run_sync(
-        digest_from_disk, directory, at.name, algorithm, pace, limiter=limiter, abandon_on_cancel=True
-    )
+    """The same in a thread that `limiter` counts, at somebody's pace (`roots.rereading`).
+
+    When it is cancelled nobody waits for the thread, which stops at its next block, or once its disk answers.
+    """
+    is_wanted = True
+
+    def go_on(count: int) -> None:
+        if not is_wanted:
+            raise Stopped
+        pace(count)
+
+    handles = [content.duplicate(at.directory)]
+
+    def digest() -> bytes:
+        return digest_from_disk(handles.pop(), at.name, algorithm, go_on)
+
+    try:
+        return await trio.to_thread.run_sync(digest, limiter=limiter, abandon_on_cancel=True)
+    finally:
+        is_wanted = False
+        with contextlib.suppress(IndexError):
+            os.close(handles.pop())  # no thread has begun
 
 
 async def verify(

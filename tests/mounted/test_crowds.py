@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,8 @@ import pytest
 from fusestore.client import Client
 from fusestore.control.crowd import EACH, PLACES
 from fusestore.errors import ControlError, NoDaemon
-from tests.support.daemon import Mounted, eventually, mounted
+from fusestore.jobs.keeper import ANSWER_S, PROBE_S
+from tests.support.daemon import Mounted, Root, eventually, mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,3 +99,23 @@ def test_a_crowd_of_one_user_gets_its_share_and_locks_out_nobody(subject: Mounte
         assert ["too_many" in line for line in lines] == [False] * EACH + [True] * 20
         assert subject.json("status")["watchers"] == EACH
         crowd.communicate()
+
+
+def test_who_has_a_huge_file_read_for_its_hash_holds_up_nobody_else(tmp_path: Path, deadline_s: float) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    with (disk / "huge").open("w") as huge:
+        huge.truncate(60 << 30)
+    (disk / "small").write_text("x")
+    with mounted(tmp_path / "own", {"disk": Root(disk)}) as subject, subject.deadline(deadline_s):
+        here = subject.mountpoint / "resources" / "disk"
+        assert (here / "huge").exists()
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(os.fspath(subject.socket))
+            digest = {"collectionName": "files", "methodName": "digest", "data": {"path": "resources/disk/huge"}}
+            peer.sendall(b"".join(json.dumps({"tid": tid, **digest}).encode() + b"\n" for tid in range(32)))
+            time.sleep(ANSWER_S + 3 * PROBE_S)  # a disk that did not answer would be offline by now
+            (here / "new").write_text("new")
+            assert [root["state"] for root in subject.json("status")["roots"] if root["name"] == "disk"] == ["online"]
+        with Client(subject.socket) as client:
+            assert client.call("files.digest", {"path": "resources/disk/small"}, timeout_s=20)["size"] == 1

@@ -285,3 +285,23 @@ def test_what_is_moved_out_of_the_root_is_not_watched_any_more(watched: Opened, 
     assert seen.paths("vanished") == [f"{HOT}/d"]
     assert seen.paths("renamed") == [f"{HOT}/back"]
     assert sorted(seen.paths("adopted")) == [f"{HOT}/back/e/x", f"{HOT}/back/x"]
+
+
+def test_what_was_moved_out_of_the_root_and_back_is_watched_again(watched: Opened) -> None:
+    seen, disk = Watched(watched), watched.disks["hot"]
+    away = disk.parent / "away"  # on the same file system
+
+    async def work() -> None:
+        await seen.until_on()
+        os.rename(disk / "d", away)
+        await trio.sleep(2)
+        (away / "e" / "meanwhile").touch()
+        await trio.sleep(2)
+        os.rename(away, disk / "d")
+        await trio.sleep(2)
+        assert f"{HOT}/d/e/meanwhile" in seen.paths("adopted")
+        (disk / "d" / "e" / "later").touch()
+        await trio.sleep(2)
+
+    seen.run(work)
+    assert f"{HOT}/d/e/later" in seen.paths("adopted")
