@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import select
 import time
-from contextlib import nullcontext
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 READ_BYTES: Final = 64 << 10
 LONG_MAX: Final = 32  # long requests of one connection at a time
+HELD_MAX: Final = 4 << 20  # bytes of their lines, but for a single one
 PROGRESS_S: Final = 0.3
 HANGUP_S: Final = 0.2  # how often a half-closed peer is looked at
 FLUSH_S: Final = 1.0
@@ -71,7 +72,7 @@ class Connection:
         self._outbox = Outbox(stream)
         self._known = Known(queries)
         self._breath = Breath(peer.uid)
-        self._long = 0
+        self._long = self._held = 0  # long requests, and bytes of their lines
         self._much = trio.Lock()
         self._asked_at = trio.current_time()
         self._feed: Feed
@@ -144,9 +145,9 @@ class Connection:
                 if isinstance(item, Unreadable):
                     await self._outbox.put(encode_error(item.tid, item.error))
                 else:
-                    await self._take(item, nursery)
+                    await self._take(item, decoder.length, nursery)
 
-    async def _take(self, request: Request, nursery: trio.Nursery) -> None:
+    async def _take(self, request: Request, length: int, nursery: trio.Nursery) -> None:
         try:
             method = lookup(COLLECTIONS, request, self.role)
             arguments = arguments_of(request, method)
@@ -155,6 +156,8 @@ class Connection:
                 return
             if method.is_long and self._long >= LONG_MAX:
                 raise ControlError("too_many", f"{LONG_MAX} long requests of this connection are running already")
+            if method.is_long and self._long and self._held + length > HELD_MAX:
+                raise ControlError("too_many", f"requests of more than {HELD_MAX} bytes are running already")
             if method is LISTEN and not self._feed.is_active and self._connections.watchers >= LISTENING:
                 raise ControlError("too_many", f"{LISTENING} connections are listening already")
         except ControlError as error:
@@ -164,9 +167,10 @@ class Connection:
             self._asked_at = trio.current_time()
         if method.is_long:
             self._long += 1
+            self._held += length
             job = Job(request, arguments, self._peer, self)
             self._connections.jobs.add(job)
-            nursery.start_soon(self._answer_long, method, request, arguments, job)
+            nursery.start_soon(self._answer_long, method, request, arguments, length, job)
         else:
             await self._answer(method, request, arguments)
 
@@ -181,20 +185,26 @@ class Connection:
         self._connections.jobs.start(job, work)
         return encode_reply(request.tid, {"job": job.id})
 
-    async def _answer_long(self, method: Method, request: Request, arguments: Arguments, job: Job) -> None:
+    async def _answer_long(self, method: Method, request: Request, arguments: Arguments, length: int, job: Job) -> None:
         tell = self._reporter(request.tid)
 
         def report(done: int, total: int, unit: str) -> None:
             job.report(done, total, unit)
             tell(done, total, unit)
 
+        async def turn() -> None:
+            await holding.enter_async_context(self._much)
+
+        call = self._call(request.tid, report)
+        call.turn = turn
         try:
-            work = partial(answer, method, request, arguments, self._call(request.tid, report))
-            async with self._much if method.is_much else nullcontext():
+            async with AsyncExitStack() as holding:
+                work = partial(answer, method, request, arguments, call)
                 await self._outbox.put(await job.run(work))
         finally:
             self._connections.jobs.forget(job)
             self._long -= 1
+            self._held -= length
 
     async def _answer(self, method: Method, request: Request, arguments: Arguments) -> None:
         call = self._call(request.tid, lambda done, total, unit: None)
@@ -231,7 +241,7 @@ class Connection:
         def report(done: int, total: int, unit: str) -> None:
             nonlocal due
             now = time.monotonic()
-            if now >= due and self._outbox.offer(encode_progress(tid, done, total, unit)):
+            if now >= due and not self._outbox.is_full and self._outbox.offer(encode_progress(tid, done, total, unit)):
                 due = now + PROGRESS_S
 
         return report
@@ -239,10 +249,12 @@ class Connection:
     async def _finish(self) -> None:
         """The peer sends no more: go on until it has everything it asked for, or hung up."""
         self._pulse.stop()
-        while (  # noqa: ASYNC110  (the kernel wakes nobody when the other half is closed too)
-            self._long or self._feed.is_active or not self._outbox.is_empty
-        ) and not self._hung_up():
-            await trio.sleep(HANGUP_S if self._outbox.is_empty else 0.01)
+        while (self._long or self._feed.is_active or not self._outbox.is_empty) and not self._hung_up():
+            if self._outbox.is_empty:
+                await trio.sleep(HANGUP_S)
+            else:
+                with trio.move_on_after(HANGUP_S):
+                    await self._outbox.flushed()
 
     def _hung_up(self) -> bool:
         poll = select.poll()

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 BATCH: Final = 256  # events read at once; well below a full outbox
 LIST_MAX: Final = 1000
+FILTER_MAX: Final = 1000  # paths, roots, kinds
+Some = Annotated[list[str], Meta(max_length=FILTER_MAX)]
 PROGRESS_S: Final = 0.3
 COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth another line
 
@@ -46,9 +48,9 @@ COUNTS: Final = ("state", "files_done", "bytes_done")  # what makes a move worth
 class Wanted(Arguments):
     """What events shall be about; null does not ask, and an empty list is met by none."""
 
-    paths: list[str] | None = None
-    roots: list[str] | None = None
-    kinds: list[str] | None = None
+    paths: Some | None = None
+    roots: Some | None = None
+    kinds: Some | None = None
 
 
 class Since(Wanted):

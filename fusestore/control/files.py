@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fusestore.service.asking import Answer
 
 LIST_MAX: Final = 1000  # records are long, and a reply is made in one go
+PATTERN_MAX: Final = 1024
+PATH_MAX: Final = 1 << 16  # characters; no path is as long
 Limit = Annotated[int, Meta(ge=1, le=LIST_MAX)]
 _ANSWER: Final = ("code", "errno", "text")
 
@@ -41,7 +43,7 @@ class ListWhat(What):
 class FindWhat(What):
     """A directory, none for the whole mount, and what is looked for below it; `name` is a pattern as of the shell."""
 
-    name: str | None = None
+    name: Annotated[str, Meta(max_length=PATTERN_MAX)] | None = None
     hash: str | None = None
     type: Literal["file", "directory", "symlink", "fifo", "socket", "character device", "block device"] | None = None
     state: Literal["ready", "writing", "interrupted"] | None = None
@@ -65,6 +67,8 @@ def one_of(path: str | None, id: str | None) -> str | None:
     if path is not None and id is not None:
         raise ControlError("bad_data", "data: give path or id, not both")
     what = path.strip("/") if path is not None else id
+    if what is not None and len(what) > PATH_MAX:
+        raise ControlError("bad_data", f"data: no path is longer than {PATH_MAX} characters")
     if what is not None:
         try:
             what.encode("utf-8", "surrogateescape")
@@ -121,6 +125,7 @@ async def find(call: Call, what: FindWhat) -> dict[str, Any]:
 async def _entries(call: Call, what: ListWhat | FindWhat, wanted: dict[str, Any], *, recursive: bool) -> dict[str, Any]:
     top = one_of(what.path, what.id) or ""
     after = one_of(what.after, None)
+    await call.turn()
     asker = call.asker(Role.READER)
     return await call.queries.entries(
         top, asker, wanted, call.report, recursive=recursive, after=after or None, limit=what.limit
@@ -166,8 +171,8 @@ async def verify(call: Call, what: VerifyWhat) -> dict[str, Any]:
 
 METHODS: Final = {
     "get": Method(get, GetWhat),
-    "list": Method(list_files, ListWhat, Role.ANYONE, is_much=True),
-    "find": Method(find, FindWhat, Role.ANYONE, is_much=True),
+    "list": Method(list_files, ListWhat, Role.ANYONE),
+    "find": Method(find, FindWhat, Role.ANYONE),
     "digest": Method(digest, What, Role.ANYONE),
     "where": Method(where, What),
     "reread": Method(reread, What, Role.OPERATOR),

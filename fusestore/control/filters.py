@@ -33,23 +33,22 @@ class Filter(NamedTuple):
             return False
         if self.roots is not None and self.roots.isdisjoint(_roots_of(event)):
             return False
-        return self.paths is None or any(_concerns(event, path) for path in self.paths)
+        return self.paths is None or self._concerns(event)
 
     def shows(self, present: Mapping[str, Any]) -> bool:
         """Whether an object belongs to what is there for this watcher; kinds are of changes."""
         if self.roots is not None and self.roots.isdisjoint((present["root"], present["home"])):
             return False
         paths = present.get("paths") or (present["path"],)
-        return self.paths is None or any(_is_within(path, top) for path in paths for top in self.paths)
+        return self.paths is None or any(_is_within_one_of(path, self.paths) for path in paths)
 
-
-def _concerns(event: Mapping[str, Any], path: str) -> bool:
-    kind = event["kind"]
-    sees_above = event["operation"] in OF_ALL_BELOW or kind == OF_WHAT_IS_IN_IT or kind.startswith(OF_A_ROOT)
-    for changed in (event["path"], event["old_path"], *event.get("other_paths", ())):
-        if changed and (_is_within(changed, path) or (sees_above and _is_within(path, changed))):
-            return True
-    return False
+    def _concerns(self, event: Mapping[str, Any]) -> bool:
+        paths, kind = self.paths or (), event["kind"]
+        sees_above = event["operation"] in OF_ALL_BELOW or kind == OF_WHAT_IS_IN_IT or kind.startswith(OF_A_ROOT)
+        for changed in (event["path"], event["old_path"], *event.get("other_paths", ())):
+            if changed and (_is_within_one_of(changed, paths) or (sees_above and _has_one_of(changed, paths))):
+                return True
+        return False
 
 
 def _roots_of(event: Mapping[str, Any]) -> tuple[str, ...]:
@@ -62,5 +61,9 @@ def _home(path: str) -> str:
     return below.partition("/")[0] if area == "resources" else area
 
 
-def _is_within(path: str, top: str) -> bool:
-    return not top or path == top or (path.startswith(top) and path[len(top)] == "/")
+def _is_within_one_of(path: str, tops: tuple[str, ...]) -> bool:
+    return any(not top or path == top or (path.startswith(top) and path[len(top)] == "/") for top in tops)
+
+
+def _has_one_of(top: str, paths: tuple[str, ...]) -> bool:
+    return any(_is_within_one_of(path, (top,)) for path in paths)

@@ -37,7 +37,7 @@ SHOWN_MAX: Final = 1024  # bytes of an argument that is shown, as JSON
 BOUND: Final = ("events", "jobs")  # collections whose long methods are about their connection, or wait for jobs
 PROGRESS: Final = ("done", "total", "unit")
 CANCELLED: Final = "cancelled"
-LOOK_S: Final = 0.3  # how often a job that is waited for is asked how far it is
+LOOK_S: Final = 1.0  # how often a job that is waited for is asked how far it is
 CONTENT: Final = ("body", "text")  # arguments that are a file's content, and nobody else's business
 
 Work = Callable[[], Awaitable[bytes]]  # returns the reply's line
@@ -222,6 +222,7 @@ async def wait(call: Call, which: Which) -> dict[str, Any]:
             await job.ended.wait()
         if job.progress is not None:
             call.report(*job.progress)
+    await call.turn()
     return job.answered()
 
 

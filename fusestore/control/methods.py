@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Protocol
@@ -153,16 +153,11 @@ class Arguments(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table; the handler's docstring is its help.
-
-    Attributes:
-        is_much: it answers so much that only one answer at a time is made for a peer, which may not read it.
-    """
+    """One row of the table; the handler's docstring is its help."""
 
     handler: Callable[[Call, Any], Any]
     arguments: type[Arguments] = Arguments
     role: Role = Role.READER
-    is_much: bool = False
 
     @property
     def is_long(self) -> bool:
@@ -174,6 +169,10 @@ class Method:
 
 
 Table = Mapping[str, Mapping[str, Method]]
+
+
+async def _at_once() -> None:
+    """No other answer is on its way."""
 
 
 @dataclass
@@ -192,6 +191,7 @@ class Call:
     watchers: int
     report: Report
     keep_alive: Callable[[], None]  # from now on the peer answers pings
+    turn: Callable[[], Awaitable[None]] = _at_once  # who answers much waits till the peer reads it
     then: Callable[[], None] | None = None  # what to do once the reply is on its way
 
     @property

@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 
 FULL_BYTES: Final = 256 << 10
 PIECE_BYTES: Final = 64 << 10  # what is written at once: who reads slowly shows that it does
-WAITED_S: Final = 1.0
 
 
 class Outbox:
     """Lines on their way to one peer.
 
     Attributes:
-        waited: how many pieces went out only because the peer had read on.
+        waited_s: how long pieces waited until the peer had read on.
     """
 
     def __init__(self, stream: SendStream) -> None:
         self._stream = stream
         self._lines: deque[bytes] = deque()
-        self.waited = 0
+        self.waited_s = 0.0
         self._bytes = 0  # in `_lines` and in the write that is under way
         self._filled = trio.Event()
         self._written = trio.lowlevel.ParkingLot()
@@ -81,6 +80,6 @@ class Outbox:
             for start in range(0, len(chunk), PIECE_BYTES):
                 began = trio.current_time()
                 await self._stream.send_all(chunk[start : start + PIECE_BYTES])
-                self.waited += trio.current_time() - began >= WAITED_S
+                self.waited_s += trio.current_time() - began
             self._bytes -= len(chunk)
             self._written.unpark_all()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from fusestore.errors import ControlError
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 PROTOCOL: Final = 1  # raised only when an old client could misread a line; everything else is a capability
 LINE_MAX: Final = 1 << 20  # bytes of one request; replies have no limit
+
+TEXT_MAX: Final = 2000  # characters of an error, which may repeat what it is about
+VALUES_MAX: Final = 10_000  # in one request
+NAME_MAX: Final = 255  # characters of a tid, a collection and a method
+_BLANK: Final = re.compile(rb"[ \t\r\n]*")
 
 Tid = int | str | None
 
@@ -52,12 +58,16 @@ class Decoder:
 
     A longer line is complained about as soon as it is known to be too long; the rest of it is thrown away as it comes,
     and reading goes on behind its newline.
+
+    Attributes:
+        length: of the line that came last, in bytes.
     """
 
     def __init__(self, line_max: int = LINE_MAX) -> None:
         self._line_max = line_max
         self._line = bytearray()
         self._skipping = False
+        self.length = 0
 
     def feed(self, data: bytes) -> Iterator[Request | Unreadable]:
         """What `data` completes, in order. Exhaust the iterator before feeding again."""
@@ -65,10 +75,14 @@ class Decoder:
         while (end := data.find(b"\n", start)) >= 0:
             if self._skipping:
                 self._skipping = False
+            elif not self._line and (text := _BLANK.match(data, start).end()) > end:  # type: ignore[union-attr]
+                start = text  # behind a run of blank lines
+                continue
             elif len(self._line) + end - start > self._line_max:
                 yield self._too_long()
             else:
                 self._line += data[start:end]
+                self.length = len(self._line)
                 if self._line.strip():
                     yield decode_request(bytes(self._line))
             self._line.clear()
@@ -88,6 +102,8 @@ class Decoder:
 
 def decode_request(line: bytes) -> Request | Unreadable:
     """Read one line."""
+    if _has_too_many(line):
+        return Unreadable(None, ControlError("bad_request", f"the line has more than {VALUES_MAX} values"))
     try:
         message = json.loads(line.decode("utf-8", "surrogateescape"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
@@ -97,9 +113,13 @@ def decode_request(line: bytes) -> Request | Unreadable:
     tid = message.get("tid")
     if isinstance(tid, bool) or not isinstance(tid, int | str | None):
         return Unreadable(None, ControlError("bad_request", "tid must be a string or an integer", _SHAPE))
+    if isinstance(tid, str) and len(tid) > NAME_MAX:
+        return Unreadable(None, ControlError("bad_request", f"tid is longer than {NAME_MAX} characters"))
     collection, method = message.get("collectionName"), message.get("methodName")
     if not isinstance(collection, str) or not isinstance(method, str):
         return Unreadable(tid, ControlError("bad_request", "collectionName and methodName must be strings", _SHAPE))
+    if max(len(collection), len(method)) > NAME_MAX:
+        return Unreadable(tid, ControlError("bad_request", f"no method's name is longer than {NAME_MAX} characters"))
     background = message.get("background", False)
     if not isinstance(background, bool):
         return Unreadable(tid, ControlError("bad_request", "background must be true or false", _SHAPE))
@@ -112,6 +132,16 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is no number")
     return number
+
+
+def _has_too_many(line: bytes) -> bool:
+    """Whether a line has more values than a request can need; to read them would take long."""
+    if line.count(b",") <= VALUES_MAX:
+        return False
+    bare = line.replace(b"\\\\", b"").replace(b'\\"', b"")
+    if bare.count(b'"') > 4 * VALUES_MAX:
+        return True
+    return sum(part.count(b",") for part in bare.split(b'"')[::2]) > VALUES_MAX
 
 
 _SHAPE: Final = '{"tid": 1, "collectionName": "dispatcher", "methodName": "hello", "data": {}}'
@@ -147,10 +177,14 @@ def encode_error(tid: Tid, error: ControlError) -> bytes:
         "code": error.code,
         "errno": error.errno,
         "path": error.path,
-        "text": error.text,
-        "hint": error.hint,
+        "text": _short(error.text),
+        "hint": _short(error.hint),
     }
     return line_of({"tid": tid, "success": False, "error": facts})
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= TEXT_MAX else text[:TEXT_MAX] + "…"
 
 
 def encode_progress(tid: Tid, done: int, total: int, unit: str) -> bytes:

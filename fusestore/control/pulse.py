@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PING_S: Final = 10.0
 PATIENCE_S: Final = 30.0
+WAITED_S: Final = 1.0  # so long has who reads on held the daemon up meanwhile
 
 
 class Pulse:
@@ -69,9 +70,9 @@ class Pulse:
     async def _answers(self) -> bool:
         """Ask; whether there was a sign of life."""
         self._sign = trio.Event()
-        waited = self._outbox.waited
+        waited_s = self._outbox.waited_s
         self._outbox.add(encode_ping())
         with trio.move_on_after(PATIENCE_S):
             await self._sign.wait()
         # Whoever has much to read comes to the ping late. What went out at once may have got stuck anywhere.
-        return self._sign.is_set() or self._outbox.waited > waited
+        return self._sign.is_set() or self._outbox.waited_s >= waited_s + WAITED_S

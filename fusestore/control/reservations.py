@@ -10,7 +10,7 @@ from fusestore.control.files import one_of
 from fusestore.control.methods import Arguments, Call, Method, Role
 from fusestore.errors import ControlError
 
-IDS_MAX: Final = 10_000
+IDS_MAX: Final = 1000
 OWNER_MAX: Final = 255
 
 
@@ -33,7 +33,7 @@ def release(call: Call, claim: Claim) -> dict[str, Any]:
 
 
 def _ids(claim: Claim) -> list[str]:
-    ids = [one_of(None, each) for each in claim.ids]
+    ids = [one_of(None, each) for each in dict.fromkeys(claim.ids)]
     if not claim.owner.isprintable():
         raise ControlError("bad_data", "data: owner has characters that cannot be shown")
     return [each for each in ids if each is not None]

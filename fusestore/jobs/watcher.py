@@ -83,6 +83,8 @@ class RootWatcher:
     async def run(self) -> Never:
         """Watch whenever it is wanted."""
         while True:
+            if not self._is_wanted:
+                self._watch.reason = ""
             if not self._always:
                 await self._store.audience.somebody()
             await trio.sleep(BEGIN_S)

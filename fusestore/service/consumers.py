@@ -104,8 +104,10 @@ def cut_log(store: Store) -> bool:
 
 def _tell_losers(store: Store, batch: Batch, holding: dict[str, Consumer], last: int) -> None:
     """Add to a batch which consumers lose events, as those up to `last` go; nothing is kept for them any more."""
+    following = store.index.events(last, 1)
+    is_jump = bool(following) and following[0].seq != last + 1  # nobody will know that none is missing between them
     for name, consumer in holding.items():
-        if consumer.seq < last:
+        if consumer.seq < last + is_jump:
             top = store.inode(MOUNT_ROOT)
             detail = f"{name} had not acknowledged the events after {consumer.seq}, and the log is full"
             store.event(batch, top, Operation.UPDATE, LOST, path=b"", cause=Cause.EXPIRE, detail=detail)

@@ -9,7 +9,7 @@ import trio
 from fusestore.core.rights import READ, may
 from fusestore.errors import Forbidden, InUse, NotFound
 from fusestore.model import State
-from fusestore.service import finalizing, looking, verifying, writing
+from fusestore.service import finalizing, listing, looking, verifying, writing
 from fusestore.service.breath import Breath
 from fusestore.service.syncing import sync
 
@@ -34,7 +34,7 @@ async def digest(store: Store, number: InodeNo, asker: Asker | None) -> Inode:
         inode = looking.getattr(store, number).inode
         writing.check_regular(store, inode)
         if not may(asker, inode, READ):
-            raise Forbidden(store.path(number) or b"")
+            raise Forbidden(listing.path_for(store, number, asker) or b"")
         if store.files.has_writer(number):
             raise InUse(store.path(number) or b"")
         if inode.current_hash and number not in store.suspects:

@@ -7,6 +7,7 @@ entry says where the next page begins, whatever has come or gone meanwhile, and 
 from __future__ import annotations
 
 import fnmatch
+import re
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -31,12 +32,12 @@ class Wanted(Struct, frozen=True):
     """What is looked for; None does not ask.
 
     Attributes:
-        name: a pattern as of the shell, for the last component.
+        name: what the last component is like (`pattern`).
         hash: algorithm and digest of the present content.
         type, state, root: as records say them.
     """
 
-    name: str | None = None
+    name: re.Pattern[str] | None = None
     hash: tuple[str, bytes] | None = None
     type: str | None = None
     state: str | None = None
@@ -44,7 +45,7 @@ class Wanted(Struct, frozen=True):
 
     def fits(self, store: Store, name: bytes, inode: Inode) -> bool:
         """Whether an object of this name is looked for."""
-        if self.name is not None and not fnmatch.fnmatchcase(describing.text(name), self.name):
+        if self.name is not None and self.name.match(describing.text(name)) is None:
             return False
         if self.hash is not None and (inode.hash_algorithm, inode.current_hash) != self.hash:
             return False
@@ -54,6 +55,11 @@ class Wanted(Struct, frozen=True):
             return False
         driver = store.root_of(inode.number) if self.root is not None else None
         return self.root is None or (driver is not None and driver.name == self.root)
+
+
+def pattern(name: str) -> re.Pattern[str]:
+    """A pattern as of the shell; not by `fnmatch.fnmatch`, which keeps thousands of them."""
+    return re.compile(fnmatch.translate(name))
 
 
 class Page(NamedTuple):
@@ -82,7 +88,15 @@ def check_reach(store: Store, number: InodeNo, asker: Asker | None) -> None:
         return
     names = store.index.parents(number)
     if names and not any(_reaches(store, parent, asker) for parent, _ in names):
-        raise Forbidden(store.path(number) or b"")
+        raise Forbidden(b"")
+
+
+def path_for(store: Store, number: InodeNo, asker: Asker | None) -> bytes | None:
+    """A path by which an asker gets to an object, if it does."""
+    if asker is None:
+        return store.path(number)
+    reached = (name for name in store.index.parents(number) if _reaches(store, name[0], asker))
+    return next((store.join(*name) for name in reached), None)
 
 
 def _reaches(store: Store, directory: InodeNo, asker: Asker) -> bool:
@@ -198,18 +212,20 @@ async def _holding(
     breath: Breath,
 ) -> AsyncGenerator[Entry]:
     """The files with this content below `top` behind the path `start`, found without going through it all."""
-    found: list[tuple[list[bytes], Entry]] = []
+    found: list[tuple[list[bytes], InodeNo, bytes, InodeNo]] = []
     for number in store.index.by_hash(*hash):
         await breath.take()
         for parent, name in store.index.parents(number):
             here = store.join(parent, name)
-            if here is not None and _is_listed(store, parent, top, asker):
-                child = _seen(store, parent, name, number)
+            if here is not None and top in (parent, *walking.above(store, parent)):
                 parts = _parts_below(path, here)
-                if child is not None and parts > start:
-                    found.append((parts, Entry(here, child)))
-    for _, entry in sorted(found, key=lambda each: each[0]):
-        yield entry
+                if parts > start:
+                    found.append((parts, parent, name, number))
+    for parts, parent, name, number in sorted(found):
+        child = _seen(store, parent, name, number) if _is_listed(store, parent, top, asker) else None
+        # Nobody may learn what is in a file by guessing its hash.
+        if child is not None and may(asker, child, READ):
+            yield Entry(b"/".join([path, *parts] if path else parts), child)
 
 
 def _is_listed(store: Store, directory: InodeNo, top: InodeNo, asker: Asker | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from fusestore.model import InodeNo
 
 MOST: Final = 10_000  # of one connection
+NAMED: Final = 5  # owners of a file
 
 
 class Reservations:
@@ -51,5 +53,7 @@ class Reservations:
         return self._by.get(holder, set())
 
     def owners(self, number: InodeNo) -> list[str]:
-        """Who has a file reserved."""
-        return sorted({owner for _, owner in self._of.get(number, ())})
+        """Who has a file reserved; of many, some and how many more."""
+        owners = {owner for _, owner in self._of.get(number, ())}
+        named = heapq.nsmallest(NAMED, owners)
+        return named + ([f"{len(owners) - NAMED} others"] if len(owners) > NAMED else [])

@@ -7,7 +7,7 @@ file from being written or renamed, and what others do on its disk nobody can fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fusestore.core.rights import WRITE, may
 from fusestore.errors import Forbidden, Reserved, TooMany
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from fusestore.core.rights import Asker
     from fusestore.model import InodeNo
     from fusestore.service.store import Store
-
-NAMED: Final = 5  # owners in an error
 
 
 def reserve(store: Store, numbers: Sequence[InodeNo], owner: str, holder: object, asker: Asker | None) -> None:
@@ -52,5 +50,4 @@ def check(store: Store, number: InodeNo, name: bytes) -> None:
     """
     owners = store.reservations.owners(number)
     if owners:
-        more = [f"{len(owners) - NAMED} others"] if len(owners) > NAMED else []
-        raise Reserved(name, "by " + ", ".join(owners[:NAMED] + more))
+        raise Reserved(name, "by " + ", ".join(owners))

@@ -161,3 +161,16 @@ def test_what_is_no_name_is_refused(opened: Opened, name: str) -> None:
     with pytest.raises(NoConsumer):
         consumers.acknowledge(opened.store, name, 1, 1)
     assert not consumers.forget(opened.store, name)
+
+
+def test_a_consumer_whose_next_event_nobody_can_tell_any_more_is_told(opened: Opened, tmp_path: Path) -> None:
+    happen(opened, 5)
+    index = opened.store.index
+    consumers.register(opened.store, "backup", index.last_seq, index.epoch)
+    raise_epoch(opened)
+    happen(opened, 5)
+    limits(opened, keep=1, keep_unacked=11)  # the last one acknowledged goes, and the next has another epoch
+    cut(opened)
+    known = consumers.get(opened.store, "backup")
+    assert why_lost(queries(opened, tmp_path), known.seq, known.epoch)
+    assert known.has_lost

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from fusestore.client import Client
 from fusestore.config import Control
 from fusestore.control import address, connection, crowd
+from fusestore.control.protocol import encode_progress
 from fusestore.control.pulse import PATIENCE_S, PING_S
 from fusestore.control.server import serve
 from fusestore.control.table import COLLECTIONS
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from trio.testing import MockClock
+
+    from fusestore.control.protocol import Tid
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -252,6 +255,64 @@ async def test_whoever_asks_for_much_and_does_not_read_holds_one_answer_of_it(wo
         assert 1 <= made <= 4  # what is on its way, what waits for that, and the next
         tids = {message["tid"] for _ in range(connection.LONG_MAX) if (message := await peer.receive())}
         assert tids == set(range(connection.LONG_MAX))
+
+
+async def test_a_request_that_waits_for_its_turn_is_cancelled_at_once(world: World) -> None:
+    async def entries(*_: object, **__: object) -> None:
+        await trio.sleep_forever()
+
+    world.queries.entries = entries  # type: ignore[method-assign, assignment]
+    async with world.peer() as peer:
+        for tid in (1, 2):
+            await peer.send({"tid": tid, "collectionName": "files", "methodName": "list", "data": {}})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await peer.send({"tid": 3, "collectionName": "jobs", "methodName": "cancel", "data": {"tid": 2}})
+        assert {message["tid"] for _ in range(2) if (message := await peer.receive())} == {2, 3}
+
+
+async def test_what_a_connection_has_asked_for_is_bounded_in_bytes(world: World) -> None:
+    async def write(*_: object) -> None:
+        await trio.sleep_forever()
+
+    world.queries.write = write  # type: ignore[method-assign, assignment]
+    data = {"path": "uploads/a", "text": "x" * 900_000}
+    async with world.peer() as peer:
+        for tid in range(6):
+            await peer.send({"tid": tid, "collectionName": "files", "methodName": "write", "data": data})
+        for tid in (4, 5):
+            refused = await peer.receive() or {}
+            assert (refused["tid"], refused["error"]["code"]) == (tid, "too_many")
+        await peer.send({"tid": "x" * 256, "collectionName": "dispatcher", "methodName": "ping"})
+        assert (await peer.receive() or {})["error"]["code"] == "bad_request"
+    async with world.peer() as peer:
+        assert (await peer.ask("files.get", path="x" * 900_000))["error"]["code"] == "bad_data"
+        assert len(str(await peer.ask("jobs.get", job="x" * 900_000))) < 10_000
+        assert (await peer.ask("files.find", name="?" * 2000))["error"]["code"] == "bad_data"
+        assert (await peer.ask("events.listen", paths=["a"] * 2000))["error"]["code"] == "bad_data"
+
+
+async def test_progress_that_is_left_out_is_not_made(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def encode(tid: Tid, done: int, total: int, unit: str) -> bytes:
+        made.append(done)
+        return encode_progress(tid, done, total, unit)
+
+    monkeypatch.setattr(connection, "encode_progress", encode)
+
+    async def entries(what: str, asker: object, wanted: object, report: Any, **_: object) -> dict[str, Any]:
+        for count in range(1000):
+            report(count, 0, "names")
+        return {}
+
+    world.queries.entries = entries  # type: ignore[method-assign]
+    async with world.peer() as peer:
+        describe = {"tid": 1, "collectionName": "dispatcher", "methodName": "describe"}
+        await peer.send(*[describe] * 100)  # nobody reads the answers
+        listing = {"tid": 2, "collectionName": "files", "methodName": "list", "data": {}}
+        await peer.send(listing)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+    assert len(made) <= 1
 
 
 async def test_nothing_is_left_of_whoever_goes_before_its_requests_have_had_their_turn(world: World) -> None:

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from fusestore.config import Control
-from fusestore.control import jobs
+from fusestore.control import connection, jobs
 from fusestore.control.server import serve
 from tests.service.fake_queries import FakeQueries
 from tests.service.served import Peer, World, until
@@ -223,6 +223,30 @@ async def test_what_makes_no_sense_is_refused_and_no_job(peer: Peer) -> None:
     await peer.send({"tid": 1, **WAIT, "data": {"path": 7}, "background": True})
     assert ((await peer.receive()) or {})["error"]["code"] == "bad_data"
     assert (await peer.ask("jobs.list"))["data"] == []
+
+
+async def test_who_waits_for_long_answers_and_does_not_read_holds_one_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = 0
+    answered = jobs.Job.answered
+
+    def count(job: jobs.Job) -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return {**answered(job), "data": "x" * 300_000}
+
+    monkeypatch.setattr(jobs.Job, "answered", count)
+    async with world.peer() as peer:
+        job = await begin(peer)
+        world.queries.let_go.set()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        for tid in range(connection.LONG_MAX):
+            await peer.send({"tid": tid, "collectionName": "jobs", "methodName": "wait", "data": {"job": job}})
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert 1 <= made <= 4
+        tids = {message["tid"] for _ in range(connection.LONG_MAX) if (message := await peer.receive())}
+        assert tids == set(range(connection.LONG_MAX))
 
 
 AS_NOBODY = """

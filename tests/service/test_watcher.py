@@ -14,6 +14,7 @@ from fusestore.jobs import watcher
 from fusestore.jobs.watcher import RootWatcher
 from fusestore.model import Outside
 from fusestore.roots.inotify import Inotify
+from fusestore.service.audience import Watch
 from tests.support.byhand import in_place, run
 from tests.support.opened import Opened
 
@@ -305,3 +306,20 @@ def test_what_was_moved_out_of_the_root_and_back_is_watched_again(watched: Opene
 
     seen.run(work)
     assert f"{HOT}/d/e/later" in seen.paths("adopted")
+
+
+def test_nothing_is_said_of_watches_that_nobody_wants(watched: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Watched(watched, always=False)
+
+    def refuse(self: Inotify) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async def work() -> None:
+        monkeypatch.setattr(Inotify, "__init__", refuse)
+        with seen.store.audience.seat():
+            await trio.sleep(1)
+        assert seen.watch.reason
+        await trio.sleep(2 * watcher.NOW_AND_THEN_S)
+        assert seen.watch == Watch()
+
+    seen.run(work)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fusestore.control.broadcasts import encode_broadcast
 from fusestore.control.protocol import (
     LINE_MAX,
+    VALUES_MAX,
     Decoder,
     Request,
     Unreadable,
@@ -128,6 +129,27 @@ def test_what_is_no_number_of_json_is_no_request(number: str) -> None:
     assert isinstance(unreadable, Unreadable)
     assert unreadable.error.code == "bad_json"
     assert isinstance(decode_request(line.replace(number.encode(), b"1e99")), Request)
+
+
+@pytest.mark.parametrize("value", [b"[]", b"1.1", b'"a"', b'{"a":1}'])
+def test_a_line_of_more_values_than_a_request_can_need_is_refused_unread(value: bytes) -> None:
+    start = b'{"tid": 1, "collectionName": "a", "methodName": "b", "data": ['
+    unreadable = decode_request(start + b",".join([value] * (VALUES_MAX + 2)) + b"]}")
+    assert isinstance(unreadable, Unreadable)
+    assert unreadable.error.code == "bad_request"
+    text = b'a,\\"b,\\\\' * VALUES_MAX
+    assert isinstance(decode_request(start + b'"' + text + b'"]}'), Request)
+
+
+_PING = b' {"tid": 1, "collectionName": "dispatcher", "methodName": "ping"}\n'
+
+
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+def test_blank_lines_are_nothing_wherever_they_are(step: int) -> None:
+    stream = b"\n \r\n" * 1000 + _PING + b"\n\n\t\n" + _PING + b"\n" * 1000
+    decoder = Decoder()
+    items = [item for at in range(0, len(stream), step) for item in decoder.feed(stream[at : at + step])]
+    assert [type(item) for item in items] == [Request, Request]
 
 
 def test_a_complaint_carries_the_tid_where_the_line_said_it() -> None:

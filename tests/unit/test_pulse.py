@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MemorySendStream
 
-from fusestore.control.outbox import FULL_BYTES, Outbox
+from fusestore.control.outbox import FULL_BYTES, PIECE_BYTES, Outbox
 from fusestore.control.protocol import encode_ping
 from fusestore.control.pulse import PATIENCE_S, PING_S, Pulse
 
@@ -123,6 +123,23 @@ async def test_who_reads_all_that_there_is_and_answers_is_kept(
     nursery.start_soon(read)
     wire.pulse.start()
     await trio.sleep(3 * (PING_S + PATIENCE_S))
+    assert wire.dropped_at is None
+
+
+async def test_who_reads_steadily_behind_a_slow_line_is_kept(
+    wire: Wire, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    async def read() -> None:
+        while True:
+            await trio.sleep(0.9)  # a piece
+            passing, wire.flows = wire.flows, trio.Event()
+            passing.set()
+
+    wire.flows = trio.Event()
+    nursery.start_soon(read)
+    wire.outbox.offer(b"x" * (80 * PIECE_BYTES))
+    wire.pulse.start()
+    await trio.sleep(60)
     assert wire.dropped_at is None
 
 

@@ -66,11 +66,12 @@ class Objects(Names):
         """A page of what is in a directory, or below it, and is as `wanted`; see `listing.page` and `Wanted`."""
         if wanted.get("root") is not None:
             retrieving.roots_of(self._store, wanted["root"])
+        name = wanted.get("name")
         page = await listing.page(
             self._store,
             self.find(what, asker),
             asker,
-            listing.Wanted(**wanted),
+            listing.Wanted(**{**wanted, "name": listing.pattern(name) if name is not None else None}),
             lambda count: report(count, 0, "names"),
             recursive=recursive,
             after=os.fsencode(after) if after is not None else None,
@@ -83,7 +84,7 @@ class Objects(Names):
         inode = await digesting.digest(self._store, self.find(what, asker), asker)
         return {
             "id": describing.id_text(inode.id),
-            "path": describing.text(self._store.path(inode.number)),
+            "path": describing.text(listing.path_for(self._store, inode.number, asker)),
             "version": inode.version,
             "size": inode.size,
             "hash": tagged(inode.hash_algorithm, inode.current_hash),
