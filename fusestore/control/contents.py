@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta
 
-from fusestore.control.files import What, one_of, required
+from fusestore.control.files import What, required, text
 from fusestore.control.methods import Arguments, Call, Method, Role
 from fusestore.errors import ControlError
 
@@ -34,7 +34,7 @@ class NewContent(What):
 
 async def register(call: Call, new: NewFile) -> dict[str, Any]:
     """Make a new durable file; if its name is taken it is shown under another with a part of its id."""
-    name, content_type = one_of(None, new.name) or "", one_of(None, new.content_type) or ""
+    name, content_type = text(new.name), text(new.content_type)
     if "\0" in content_type:
         raise ControlError("bad_data", "data: content_type has a NUL")
     return await call.queries.register(

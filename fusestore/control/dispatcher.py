@@ -7,10 +7,18 @@ import os
 from typing import Any, Final
 
 import msgspec
+import msgspec.inspect
 
 from fusestore.control.methods import Arguments, Call, Method, Role
 from fusestore.control.protocol import LINE_MAX, PROTOCOL
 from fusestore.control.pulse import PATIENCE_S, PING_S
+
+WORDS: Final[dict[type[msgspec.inspect.Type], str]] = {
+    msgspec.inspect.StrType: "string",
+    msgspec.inspect.IntType: "integer",
+    msgspec.inspect.BoolType: "boolean",
+    msgspec.inspect.NoneType: "null",
+}
 
 
 class Manners(Arguments):
@@ -60,8 +68,22 @@ def _arguments(of: type[Arguments]) -> dict[str, Any]:
 
 
 def _argument(spec: msgspec.structs.FieldInfo) -> dict[str, Any]:
-    kind = spec.type.__name__ if isinstance(spec.type, type) else str(spec.type)
-    return {"type": kind.replace("None", "null"), "required": spec.required}
+    return {"type": _type(msgspec.inspect.type_info(spec.type)), "required": spec.required}
+
+
+def _type(info: msgspec.inspect.Type) -> str:
+    """A type in JSON's words."""
+    match info:
+        case msgspec.inspect.UnionType(types):
+            return " | ".join(_type(each) for each in types)
+        case msgspec.inspect.LiteralType(values):
+            return " | ".join(f'"{each}"' for each in values)
+        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(item_type=item):
+            return f"array of {_type(item)}"
+        case msgspec.inspect.DictType(value_type=value):
+            return f"object of {_type(value)}"
+        case _:
+            return WORDS[type(info)]
 
 
 def ping(_: Call, __: Arguments) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from msgspec import Meta
@@ -16,6 +18,7 @@ LIST_MAX: Final = 1000  # records are long, and a reply is made in one go
 PATTERN_MAX: Final = 1024
 PATH_MAX: Final = 1 << 16  # characters; no path is as long
 Limit = Annotated[int, Meta(ge=1, le=LIST_MAX)]
+_ID: Final = re.compile(r"[0-9a-fA-F-]{8,36}")
 _ANSWER: Final = ("code", "errno", "text")
 
 
@@ -62,20 +65,29 @@ def one_of(path: str | None, id: str | None) -> str | None:
     """The one that was given, as the service takes it; None for neither.
 
     Raises:
-        ControlError: both were given, or the text stands for no sequence of bytes.
+        ControlError: both were given, or it can be none.
     """
     if path is not None and id is not None:
         raise ControlError("bad_data", "data: give path or id, not both")
-    what = path.strip("/") if path is not None else id
-    if what is not None and len(what) > PATH_MAX:
+    if id is not None and not _ID.fullmatch(id):
+        raise ControlError("bad_data", f"data: {id!a} is no id", "8 to 32 hex digits", errno=errno.EINVAL)
+    return text(path.strip("/")) if path is not None else id
+
+
+def text(given: str) -> str:
+    """A name or path as it was given.
+
+    Raises:
+        ControlError: it stands for no sequence of bytes, or is too long for any.
+    """
+    if len(given) > PATH_MAX:
         raise ControlError("bad_data", f"data: no path is longer than {PATH_MAX} characters")
-    if what is not None:
-        try:
-            what.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            hint = "a byte 0xNN that is not UTF-8 travels as \\udcNN"
-            raise ControlError("bad_data", f"data: {what!a} stands for no name", hint) from None
-    return what
+    try:
+        given.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        hint = "a byte 0xNN that is not UTF-8 travels as \\udcNN"
+        raise ControlError("bad_data", f"data: {given!a} stands for no name", hint) from None
+    return given
 
 
 def required(what: What) -> str:

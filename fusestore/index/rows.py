@@ -159,6 +159,10 @@ class Rows(Begun):
 
     # -- further copies ---------------------------------------------------------------------------------------------
 
+    def has_placements(self) -> bool:
+        """Whether anything may lie elsewhere than its name says."""
+        return bool(self._filled[PLACEMENTS])
+
     def has_replicas(self) -> bool:
         """Whether any file may have one."""
         return bool(self._filled[REPLICAS])

@@ -29,7 +29,7 @@ from fusestore.model import (
     Spot,
 )
 from fusestore.roots import identity
-from fusestore.service import doubting, draining, keeping, replicas, restoring, walking
+from fusestore.service import doubting, draining, keeping, outlasting, replicas, restoring, walking
 from fusestore.service.places import At, is_object
 
 if TYPE_CHECKING:
@@ -240,12 +240,17 @@ def _blame_missing(store: Store, parent: InodeNo, inode: Inode) -> Cause:
         return Cause.RECOVER if store.index.lost else Cause.OUTSIDE
 
 
-def vanish(store: Store, parent: InodeNo, name: bytes, number: InodeNo) -> None:
+def vanish(store: Store, parent: InodeNo, name: bytes, number: InodeNo) -> bool:
     """A name is gone from its disk: somebody removed or renamed it behind our back.
 
     With the last disk object go all names, those on other roots that have none of their own among them.
+
+    Returns:
+        False for a directory that stays, because not all that is in it has gone with it (`outlasting`).
     """
     inode = store.inode(number)
+    if outlasting.keep(store, inode):
+        return False
     batch = store.batch()
     names, row = store.index.parents(number), store.index.placement(number)
     going: Sequence[tuple[InodeNo, bytes]] = [(parent, name)]
@@ -263,6 +268,7 @@ def vanish(store: Store, parent: InodeNo, name: bytes, number: InodeNo) -> None:
         batch.place(number, None, row)
     with contextlib.suppress(IndexFault):  # what the disk shows is true all the same
         store.index.apply(batch)
+    return True
 
 
 def _unlink(store: Store, batch: Batch, parent: InodeNo, name: bytes, inode: Inode) -> None:
@@ -339,19 +345,25 @@ def _replace(store: Store, parent: InodeNo, name: bytes, inode: Inode, at: At) -
         vanish_missing(store, inode, at.driver)  # a ghost: who lies there now belongs to another directory
         raise Gone(inode.number)
     vanish(store, parent, name, inode.number)
-    return adopt_name(store, parent, at)[0]
+    stays = store.index.dentry(parent, name)
+    return store.inode(stays) if stays is not None else adopt_name(store, parent, at)[0]
 
 
-def vanish_missing(store: Store, inode: Inode, driver: Driver) -> None:
+def vanish_missing(store: Store, inode: Inode, driver: Driver) -> bool:
     """The disk object of an inode is not where it was: those of its names go that do not lead to it any more.
+
+    Returns:
+        False for a directory that stays, as by `vanish`.
 
     Raises:
         RootOffline: too much is missing for that; see `service.doubting`.
     """
     if store.index.lost and restoring.search(store, inode):
-        return
+        return True
+    is_gone = True
     for parent, name in store.index.parents(inode.number):
         spot = Spot(driver.number, parent, name)
         if inode.backing is None or not _still_there(store, spot, inode.number, inode.backing):
             doubting.check(store, driver, [inode.number])
-            vanish(store, parent, name, inode.number)
+            is_gone = vanish(store, parent, name, inode.number) and is_gone
+    return is_gone

@@ -80,7 +80,8 @@ def see_name(store: Store, parent: InodeNo, name: bytes, number: InodeNo, disk: 
             doubting.check_name(store, driver, parent, number)
         except RootOffline:
             return Seen(inode, None, driver)
-        adopting.vanish(store, parent, name, number)
+        if not adopting.vanish(store, parent, name, number):
+            return see(store, store.inode(number))
         raise NotFound(name) from None
     if watched and _differs(store, inode, At(driver, directory, name), stat):
         if stat.st_dev != driver.device:
@@ -176,19 +177,30 @@ def see(store: Store, inode: Inode) -> Seen:
         stat = driver.stat(at.directory, at.name)
     except RootOffline:
         return Seen(inode, None, driver)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotFound):
         if driver.outside is not Outside.WRITERS and not store.index.lost:
             raise
-        try:
-            adopting.vanish_missing(store, inode, driver)
-        except RootOffline:
-            return Seen(inode, None, driver)
-        raise Gone(number) from None
+        return _let_go(store, inode, driver)
     if driver.outside is Outside.WRITERS and _differs(store, inode, at, stat):
         if stat.st_dev != driver.device:
             return Seen(inode, None, driver)
         inode = _reconcile_placed(store, inode, at, stat)
     return _fill(inode, stat, driver, links=_disk_counts(store, number, driver, row))
+
+
+def _let_go(store: Store, inode: Inode, driver: Driver) -> Seen:
+    """Take in that the object of an inode is not where it was; what is seen if the inode stays all the same.
+
+    Raises:
+        Gone
+    """
+    try:
+        is_gone = adopting.vanish_missing(store, inode, driver)
+    except RootOffline:
+        return Seen(inode, None, driver)
+    if is_gone:
+        raise Gone(inode.number)
+    return see(store, store.inode(inode.number))
 
 
 def know(store: Store, inode: Inode, driver: Driver) -> Inode:

@@ -54,7 +54,7 @@ async def test_describe_lists_every_method_with_its_arguments_and_role(world: Wo
     async with world.peer() as peer:
         table = (await peer.ask("dispatcher.describe"))["data"]
     assert {name: set(of) for name, of in table.items()} == {name: set(of) for name, of in COLLECTIONS.items()}
-    assert table["files"]["get"]["arguments"]["path"] == {"type": "str | null", "required": False}
+    assert table["files"]["get"]["arguments"]["path"] == {"type": "string | null", "required": False}
     assert table["dispatcher"]["shutdown"]["role"] == "admin"
     assert all(method["help"] for of in table.values() for method in of.values())
 

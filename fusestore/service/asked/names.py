@@ -31,7 +31,12 @@ class Names:
         """
         if asker is not None and asker.uid not in (0, os.geteuid()) and not self._store.config.mount.allow_other:
             raise Forbidden("the mount is closed to other users (mount.allow_other)")
-        number = self._by_id(what)
+        try:
+            number = self._by_id(what)
+        except InvalidRequest:
+            if asker is None:
+                raise
+            raise NotFound(os.fsencode(what)) from None  # there may be some that it knows nothing of
         if number is not None:
             if self._store.path(number) is None:
                 raise NotFound(os.fsencode(what))  # it went with a directory, and is kept should that come back
