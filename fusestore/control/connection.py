@@ -158,7 +158,7 @@ class Connection:
                 raise ControlError("too_many", f"{LONG_MAX} long requests of this connection are running already")
             if method.is_long and self._long and self._held + length > HELD_MAX:
                 raise ControlError("too_many", f"requests of more than {HELD_MAX} bytes are running already")
-            if method is LISTEN and not self._feed.is_active and self._connections.watchers >= LISTENING:
+            if method is LISTEN and not self._feed.is_active and self._connections.watchers() >= LISTENING:
                 raise ControlError("too_many", f"{LISTENING} connections are listening already")
         except ControlError as error:
             await self._outbox.put(encode_error(request.tid, error))

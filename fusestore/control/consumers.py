@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from fusestore.control.events import why_lost
 from fusestore.control.methods import Arguments, Call, Method, Number, Role
-from fusestore.errors import ControlError
+from fusestore.errors import ControlError, NoConsumer
 
 
 class Named(Arguments):
@@ -43,7 +43,9 @@ def list_consumers(call: Call, _: Arguments) -> list[dict[str, Any]]:
 def register(call: Call, what: Registered) -> dict[str, Any]:
     """Have the log keep for a watcher of this name what it has not acknowledged; one that there is stays as it is."""
     since = call.queries.last_seq if what.since is None else what.since
-    if all(each["consumer"] != what.consumer for each in call.queries.consumers()):
+    try:
+        call.queries.consumer(what.consumer)
+    except NoConsumer:
         _must_reach(call, since, call.queries.epoch if what.since is None else None)
     registered = call.queries.register_consumer(what.consumer, since)
     return {"registered": registered, **call.queries.consumer(what.consumer)}

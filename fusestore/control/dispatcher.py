@@ -93,7 +93,7 @@ def ping(_: Call, __: Arguments) -> str:
 
 def status(call: Call, _: Arguments) -> dict[str, Any]:
     """Roots, space, moves, watchers, index size and health."""
-    return {**call.queries.status(), "watchers": call.watchers}
+    return {**call.queries.status(), "watchers": call.watchers()}
 
 
 async def reload(call: Call, _: Arguments) -> dict[str, list[str]]:

@@ -148,6 +148,10 @@ class Jobs:
         """Those that a peer deals with."""
         return [job for job in self._jobs.values() if role >= Role.OPERATOR or job.peer.uid == peer.uid]
 
+    def get(self, id: str) -> Job | None:
+        """One by its id."""
+        return self._jobs.get(id)
+
     def add(self, job: Job) -> None:
         """Know of an ordinary one from now on, so that it can be cancelled before it has had its turn; see `forget`."""
         self._jobs[job.id] = job
@@ -197,9 +201,9 @@ class CancelWhat(Arguments):
 
 
 def _known(call: Call, id: str) -> Job:
-    for job in call.jobs.of(call.peer, call.role):
-        if job.id == id:
-            return job
+    job = call.jobs.get(id)
+    if job is not None and (call.role >= Role.OPERATOR or job.peer.uid == call.peer.uid):
+        return job
     hint = "`jobs.list` has those there are; what is long over is forgotten, and the daemon's end ends them all"
     raise ControlError("not_found", f"there is no job {id!r} of yours", hint, errno=errno.ENOENT)
 

@@ -188,7 +188,7 @@ class Call:
     feed: Feed
     jobs: Jobs
     known: Known
-    watchers: int
+    watchers: Callable[[], int]  # how many connections listen
     report: Report
     keep_alive: Callable[[], None]  # from now on the peer answers pings
     turn: Callable[[], Awaitable[None]] = _at_once  # who answers much waits till the peer reads it

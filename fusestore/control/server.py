@@ -47,8 +47,8 @@ class Connections:
         self.snapshots = Snapshots(queries)
         self.jobs = jobs
 
-    @property
     def watchers(self) -> int:
+        """How many listen."""
         return sum(connection.is_watching for connection in self.present)
 
     def add(self, connection: Connection) -> None:

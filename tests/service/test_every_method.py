@@ -65,7 +65,7 @@ def ask(opened: Opened, collection: str, name: str, data: Any, role: Role = Role
         keep_alive=lambda: None,
         known=Known(queries),
         jobs=jobs,
-        watchers=0,
+        watchers=lambda: 0,
         report=lambda done, total, unit: None,
     )
     try:
