@@ -11,7 +11,7 @@ from fusestore.cli.options import Json, Socket
 from fusestore.cli.output import duration, print_json, print_table
 from fusestore.cli.target import connect
 from fusestore.client.following import Following
-from fusestore.errors import StartupError, UsageError
+from fusestore.errors import ControlError, StartupError, UsageError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -72,7 +72,7 @@ class Acknowledging:
         known = client.call("events.register", {"consumer": name, "since": since})
         self.since: int = known["seq"]
         if since is not None and since > self.since:
-            self._acknowledge(client.call("events.list", {"limit": 0})["epoch"], since)
+            self._acknowledge(_epoch_of(client, since), since)
             self.since = since
 
     def printed(self, event: dict[str, Any], *, is_read: bool) -> None:
@@ -84,6 +84,16 @@ class Acknowledging:
     def _acknowledge(self, epoch: int, seq: int) -> None:
         for method, data in self._standing.acknowledging(self._name, epoch, seq):
             self._client.call(method, data)
+
+
+def _epoch_of(client: Client, seq: int) -> int:
+    """The epoch of an event. Seqs jump where one begins, and nothing is read on from a seq that was never given."""
+    try:
+        page = client.call("events.list", {"since": seq - 1, "limit": 1})
+    except ControlError:
+        page = client.call("events.list", {"since": seq, "limit": 1})
+    epoch: int = (page["events"] or [page])[0]["epoch"]
+    return epoch
 
 
 def wait_acknowledged(client: Client, name: str, left_s: float | None) -> None:

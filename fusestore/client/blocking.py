@@ -8,7 +8,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Self
 
-from fusestore.client.following import Following, Lost, pauses, place_of
+from fusestore.client.following import Following, Lost, place_of
 from fusestore.client.wire import FENCE, PATIENCE_S, QUICK_S, SILENT_S, Event, Progress, StreamLost, Wire
 from fusestore.control.address import connect
 from fusestore.errors import ControlError, NoDaemon
@@ -34,6 +34,7 @@ class Client:
         self.path = path
         self._socket = reach(path)
         self._wire = Wire()
+        self._end = ""  # why it is closed
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +46,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection, and all that it has begun but for jobs in the background."""
-        self._socket.close()
+        self._finish("this client is closed")
 
     @property
     def is_read(self) -> bool:
@@ -68,15 +69,16 @@ class Client:
 
         Raises:
             ControlError: the daemon answered with an error.
-            TimeoutError: no answer within `timeout_s`.
+            TimeoutError: no answer within `timeout_s`; if only a part of the request was sent, the client is closed.
             NoDaemon: the daemon went away, or answers nothing any more.
         """
-        limit = None if timeout_s is None else time.monotonic() + timeout_s
+        within = self._patience() if timeout_s is None else contextlib.nullcontext(time.monotonic() + timeout_s)
         pending = self._wire.request(method, data, background=background)
         try:
-            self._send(pending.line)
+            with within as limit:
+                self._send(pending.line, limit)
             while not pending.is_answered:
-                self._receive(limit) if limit is not None else self._hear()
+                self._receive(limit) if timeout_s is not None else self._hear()
                 pending.tell(progress)
         finally:
             self._wire.forget(pending)
@@ -129,11 +131,14 @@ class Client:
     ) -> Iterator[Event | Lost]:
         """Every event behind a cursor, for ever, through restarts of the daemon; `Lost` when some are missing.
 
+        Each loss is told once, and what cannot be had is asked for again, ever more seldom.
+
         An event counts as handled once the next one is asked for, and comes at least once. The first item without a
         cursor is `Lost`, too: nothing is known yet.
 
         Args:
-            cursor: what keeps it, or the name of a consumer, which the daemon keeps it for (an operator's).
+            cursor: what keeps it, or the name of a consumer, which the daemon keeps it for (an operator's); one that
+                was forgotten is registered again.
             paths, roots, kinds: only events of these; None for all.
             snapshot: after `Lost` comes what there is, as by `events`.
 
@@ -142,22 +147,19 @@ class Client:
             ControlError: the daemon refuses.
         """
         state = Following({"paths": paths, "roots": roots, "kinds": kinds}, snapshot=snapshot)
-        waiting = pauses()
         while True:
             try:
                 with cls(path) as client:
                     if not state.is_begun:
                         state.begin(client._load(cursor), client.call("events.list", {"limit": 0}))
-                    for item in client._go_on(state, cursor):
-                        waiting = pauses()
-                        yield item
+                    yield from client._go_on(state, cursor)
             except (NoDaemon, TimeoutError):
                 if not state.is_begun:
                     raise
             except ControlError as error:
                 if error.code != "too_many" or not state.is_begun:
                     raise
-            time.sleep(next(waiting))
+            time.sleep(state.pause())
 
     def _go_on(self, state: Following, cursor: CursorStore | str) -> Iterator[Event | Lost]:
         while True:
@@ -171,6 +173,7 @@ class Client:
                     self._save(state, cursor, state.handled(event, is_read=self.is_read))
             except StreamLost as stopped:
                 state.lose(stopped)
+                time.sleep(state.pause())
 
     def _load(self, cursor: CursorStore | str) -> tuple[int, int] | None:
         if isinstance(cursor, str):
@@ -187,30 +190,50 @@ class Client:
             for method, data in state.acknowledging(cursor, *at):
                 self.call(method, data)
         except ControlError as error:
-            if error.code != "lost":  # retention was faster, and the stream says so if it goes no further
-                raise
+            if state.refused(error):
+                self._save(state, cursor, at)
 
     def _hear(self) -> None:
         """Receive something, however long it takes, from a daemon that answers."""
         with contextlib.suppress(TimeoutError):
-            return self._receive(time.monotonic() + SILENT_S)
-        self._send(self._wire.sign_of_life())
-        with contextlib.suppress(TimeoutError):
-            return self._receive(time.monotonic() + PATIENCE_S)
-        raise NoDaemon(f"the daemon at {self.path} does not answer any more")
+            self._receive(time.monotonic() + SILENT_S)
+            return
+        with self._patience() as limit:
+            self._send(self._wire.sign_of_life(), limit)
+            self._receive(limit)
 
-    def _check_open(self) -> None:
-        if self._socket.fileno() < 0:
-            raise NoDaemon("this client is closed")
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[float]:
+        """The limit of who waits without one.
 
-    def _send(self, line: bytes) -> None:
-        self._check_open()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # what it said before it closed is read yet
-            self._socket.sendall(line, socket.MSG_NOSIGNAL)
+        Raises:
+            NoDaemon: it is over.
+        """
+        try:
+            yield time.monotonic() + PATIENCE_S
+        except TimeoutError:
+            raise NoDaemon(f"the daemon at {self.path} does not answer any more") from None
+
+    def _send(self, line: bytes, limit: float) -> None:
+        """Send a line whole, or not at all; one that is cut off closes the client, as the next would be read with it.
+
+        Raises:
+            TimeoutError: the daemon has not taken it until then.
+        """
+        sent = 0
+        try:
+            while sent < len(line):
+                self._set_limit(limit)
+                sent += self._socket.send(line[sent:], socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # what it said before it closed is read yet
+        except BaseException:
+            if sent:
+                self._finish("this client is closed: a request was cut off in the middle")
+            raise
 
     def _receive(self, limit: float) -> None:
-        self._check_open()
-        self._socket.settimeout(max(limit - time.monotonic(), 0.001))
+        self._set_limit(limit)
         try:
             data = self._socket.recv(256 << 10)
         except ConnectionResetError:
@@ -218,6 +241,20 @@ class Client:
         if not data:
             raise NoDaemon(f"the daemon at {self.path} went away")
         self._wire.feed(data)
+
+    def _set_limit(self, limit: float) -> None:
+        """Until when the next call on the socket may wait.
+
+        Raises:
+            NoDaemon: the client is closed.
+        """
+        if self._end:
+            raise NoDaemon(self._end)
+        self._socket.settimeout(max(limit - time.monotonic(), 0.001))
+
+    def _finish(self, reason: str) -> None:
+        self._end = self._end or reason
+        self._socket.close()
 
 
 def reach(path: Path) -> socket.socket:

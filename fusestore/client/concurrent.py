@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import trio
 
 from fusestore.client.blocking import reach
-from fusestore.client.following import Following, Lost, pauses, place_of
+from fusestore.client.following import Following, Lost, place_of
 from fusestore.client.wire import FENCE, PATIENCE_S, SILENT_S, Event, Progress, StreamLost, Wire
 from fusestore.errors import ControlError, NoDaemon
 
@@ -125,7 +125,6 @@ class AsyncClient:
     ) -> AsyncGenerator[Event | Lost, None]:
         """As `Client.follow`. Leave it by `contextlib.aclosing`, so that its connection ends at once."""
         state = Following({"paths": paths, "roots": roots, "kinds": kinds}, snapshot=snapshot)
-        waiting = pauses()
         while True:
             try:
                 async with cls(path) as client:
@@ -134,7 +133,6 @@ class AsyncClient:
                         state.begin(known, await client.call("events.list", {"limit": 0}))
                     async with aclosing(client._go_on(state, cursor)) as items:
                         async for item in items:
-                            waiting = pauses()
                             yield item
             except NoDaemon:
                 if not state.is_begun:
@@ -142,7 +140,7 @@ class AsyncClient:
             except ControlError as error:
                 if error.code != "too_many" or not state.is_begun:
                     raise
-            await trio.sleep(next(waiting))
+            await trio.sleep(state.pause())
 
     async def _go_on(self, state: Following, cursor: CursorStore | str) -> AsyncGenerator[Event | Lost, None]:
         while True:
@@ -157,6 +155,7 @@ class AsyncClient:
                         await self._save(state, cursor, state.handled(event, is_read=self.is_read))
             except StreamLost as stopped:
                 state.lose(stopped)
+                await trio.sleep(state.pause())
 
     async def _load(self, cursor: CursorStore | str) -> tuple[int, int] | None:
         if isinstance(cursor, str):
@@ -173,8 +172,8 @@ class AsyncClient:
             for method, data in state.acknowledging(cursor, *at):
                 await self.call(method, data)
         except ControlError as error:
-            if error.code != "lost":  # retention was faster, and the stream says so if it goes no further
-                raise
+            if state.refused(error):
+                await self._save(state, cursor, at)
 
     async def _hear(self, is_there: Callable[[], bool]) -> None:
         """Return when what is waited for has come; reads for all who wait, if nobody does.

@@ -6,7 +6,7 @@
 
 `Lost` says that what the watcher knew may be out of date: at its very first, and when events are missing. An event is
 handled once the watcher asks for the next one. What is handled is saved now and then, and whenever no event waits, so
-each event comes at least once.
+each event comes at least once. What brings no event is tried again, ever more seldom.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fusestore.client.wire import Event, StreamLost
+    from fusestore.errors import ControlError
 
 EVERY: Final = 100  # events that are saved together while more wait
-FIRST_PAUSE_S: Final = 0.1  # before connecting again
+FIRST_PAUSE_S: Final = 0.1  # before listening again
 LONGEST_PAUSE_S: Final = 5.0
 
 
@@ -46,6 +47,11 @@ class Lost(NamedTuple):
     epoch: int
     seq: int
 
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Where the events that follow begin."""
+        return self.epoch, self.seq
+
 
 class Following:
     """One watcher, whatever connections it has had."""
@@ -56,8 +62,15 @@ class Following:
         self._cursor: tuple[int, int] | None = None
         self._unsaved = 0
         self._is_registered = True
-        self.lost: Lost | None = None  # to be told before it goes on
+        self._lost: Lost | None = None  # until an event comes
+        self._told: tuple[int, int] | None = None  # of which loss, until anything comes
+        self._pauses = pauses()
         self.is_begun = False
+
+    @property
+    def lost(self) -> Lost | None:
+        """What has to be told before it goes on: each loss once, but anew when a snapshot begins anew."""
+        return self._lost if self._lost is not None and self._lost.cursor != self._told else None
 
     def begin(self, cursor: tuple[int, int] | None, log: dict[str, Any]) -> None:
         """Stand where the store says.
@@ -69,23 +82,29 @@ class Following:
         self._cursor = cursor
         if cursor is None:
             self._is_registered = False
-            self.lost = Lost("nothing is known yet", log["epoch"], log["last_seq"])
+            self._lost = Lost("nothing is known yet", log["epoch"], log["last_seq"])
 
     def lose(self, stopped: StreamLost) -> None:
         """The stream has ended."""
-        self.lost = Lost(stopped.reason, stopped.epoch, stopped.snapshot_seq)
+        self._lost = Lost(stopped.reason, stopped.epoch, stopped.snapshot_seq)
+
+    def pause(self) -> float:
+        """How long to wait before it listens again, in seconds: longer each time, until an event comes."""
+        return next(self._pauses)
 
     def looked(self) -> tuple[int, int] | None:
         """The loss was told; what to save, unless a snapshot has to come first."""
-        if self.lost is None or self._snapshot:
+        if self._lost is None:
             return None
-        self._cursor = (self.lost.epoch, self.lost.seq)
-        self.lost = None
+        self._told = self._lost.cursor
+        if self._snapshot:
+            return None
+        self._cursor = self._told
         return self._cursor
 
     def arguments(self) -> dict[str, Any]:
         """What to listen for now."""
-        if self.lost is not None or self._cursor is None:
+        if self._cursor is None or self._is_incomplete:
             return {"snapshot": True, **self._wanted}
         epoch, seq = self._cursor
         return {"since": seq, "epoch": epoch, **self._wanted}
@@ -97,11 +116,13 @@ class Following:
             is_read: no other event waits.
         """
         reached = (event["epoch"], event["seq"])
+        if event["kind"] == FENCE and (self._is_incomplete or (reached == self._cursor and not self._unsaved)):
+            return None
+        self._told = None
         if event["kind"] == "present":  # a cursor only once all is told
             return None
-        if event["kind"] == FENCE and (self.lost is not None or (reached == self._cursor and not self._unsaved)):
-            return None
-        self.lost = None
+        self._lost = None
+        self._pauses = pauses()
         self._cursor = reached
         self._unsaved += 1
         if not is_read and self._unsaved < EVERY:
@@ -120,6 +141,24 @@ class Following:
             self._is_registered = True
         yield "events.ack", {"consumer": consumer, "epoch": epoch, "seq": seq}
 
+    def refused(self, error: ControlError) -> bool:
+        """The daemon does not take an acknowledgement; whether to say it again, which registers the consumer again.
+
+        Raises:
+            ControlError: the watcher cannot go on.
+        """
+        if error.code == "lost":  # retention was faster, and the stream says so if it goes no further
+            return False
+        if error.code != "not_found" or not self._is_registered:
+            raise error
+        self._is_registered = False  # forgotten: by an operator, or with the index that was made anew
+        return True
+
+    @property
+    def _is_incomplete(self) -> bool:
+        """Whether what there is has to come before the next event."""
+        return self._snapshot and self._lost is not None
+
 
 def place_of(consumer: str, consumers: list[dict[str, Any]]) -> tuple[int, int] | None:
     """The cursor of a consumer, among those that `events.consumers` tells of."""
@@ -127,7 +166,7 @@ def place_of(consumer: str, consumers: list[dict[str, Any]]) -> tuple[int, int] 
 
 
 def pauses() -> Iterator[float]:
-    """How long to wait before each attempt to connect, in seconds."""
+    """How long to wait before each attempt to listen, in seconds."""
     return (
         min(FIRST_PAUSE_S * 2**attempt, LONGEST_PAUSE_S) for attempt in itertools.chain(range(10), itertools.repeat(9))
     )

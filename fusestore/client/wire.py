@@ -23,6 +23,7 @@ SILENT_S: Final = 10.0  # after that, who waits without a limit asks whether the
 PATIENCE_S: Final = 60.0  # a disk that hangs may hold up even that answer for a while
 
 PING: Final = encode_request(Request("alive", "dispatcher", "ping", None))
+FACTS: Final = ("code", "text", "hint", "errno", "path")  # of an error; a newer daemon may tell more
 FENCE: Final = "fence"  # the kind of what is no event: none up to its seq is still to come
 
 Event = dict[str, Any]  # the broadcast's data with its operation, seq and epoch
@@ -78,7 +79,11 @@ class Pending:
         elif "success" in message:
             self.is_answered = True
             self._data = message.get("data")
-            self._error = None if message["success"] else ControlError(**message["error"])
+            self._error = None if message["success"] else _error(message["error"])
+
+
+def _error(said: dict[str, Any]) -> ControlError:
+    return ControlError(**{name: said[name] for name in FACTS if name in said})
 
 
 def _message(line: bytearray) -> dict[str, Any]:

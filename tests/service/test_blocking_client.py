@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
+LONG: Final = {"name": "a", "text": "x" * 1_000_000}  # more than the kernel takes before anybody reads
 
 
 async def test_the_client_returns_data_raises_errors_and_reports_progress(world: World) -> None:
@@ -92,6 +95,35 @@ async def test_the_client_that_waits_without_a_limit_asks_whether_the_daemon_is_
     with pytest.raises(NoDaemon, match="does not answer any more"), Client(short_path / "deaf") as dead:
         await trio.to_thread.run_sync(partial(dead.call, "moves.wait", timeout_s=None))
     deaf.close()
+
+
+@pytest.mark.parametrize(("timeout_s", "error"), [(0.05, TimeoutError), (None, NoDaemon)])
+def test_a_time_limit_counts_for_sending_and_a_request_that_is_cut_off_closes_the_client(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch, timeout_s: float | None, error: type[Exception]
+) -> None:
+    monkeypatch.setattr("fusestore.client.blocking.PATIENCE_S", 0.05)
+    with closing(listen(short_path / "deaf", 0o600, -1, 1)), Client(short_path / "deaf") as client:
+        began = time.monotonic()
+        with pytest.raises(error):
+            client.call("files.register", LONG, timeout_s=timeout_s)
+        assert time.monotonic() - began < 5
+        with pytest.raises(NoDaemon, match="closed: a request was cut off"):
+            client.call("dispatcher.ping")
+
+
+async def test_a_request_has_its_own_time_to_be_sent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy() -> dict[str, Any]:
+        time.sleep(0.3)  # the daemon's loop is held up, as by a slow disk
+        return {}
+
+    def converse() -> None:
+        with Client(world.path) as client:
+            with pytest.raises(TimeoutError):
+                client.call("dispatcher.status", timeout_s=0.01)
+            assert client.call("files.register", LONG) == {"id": ID, "path": "uploads/a"}
+
+    monkeypatch.setattr(world.queries, "status", busy)
+    await trio.to_thread.run_sync(converse)
 
 
 async def test_events_lost_while_the_program_looks_are_told_too(world: World) -> None:

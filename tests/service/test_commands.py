@@ -141,6 +141,25 @@ async def test_events_prints_the_log_a_line_each_across_pages(commands: Commands
     assert len((await commands.run("events")).splitlines()) == 501
 
 
+@pytest.mark.parametrize(("since", "printed"), [(5, 4), (8, 1), (101, 0)])
+async def test_a_consumer_is_moved_to_an_event_of_any_epoch(commands: Commands, since: int, printed: int) -> None:
+    commands.queries.happen(10)
+    commands.queries.acked["backup"] = 2
+    commands.queries.crash(survived=8, next_seq=100)
+    lines = (await commands.run("events", "--consumer", "backup", "--since", f"{since}")).splitlines()
+    assert len(lines) == printed
+    assert commands.queries.acked == {"backup": 101}
+
+
+async def test_a_consumer_is_not_moved_to_what_is_no_event(commands: Commands) -> None:
+    commands.queries.happen(10)
+    commands.queries.acked["backup"] = 2
+    commands.queries.cut(6)
+    for since, why in (("4", "the log begins at 6"), ("11", "the log ends at 10"), ("20", "the log ends at 10")):
+        assert why in await commands.run("events", "--consumer", "backup", "--since", since, code=1)
+    assert commands.queries.acked == {"backup": 2}
+
+
 async def test_a_consumer_that_there_is_not_is_told_before_anything_is_waited_for(commands: Commands) -> None:
     said = await commands.run("wait", "--all", "--acked-by", "nobody", "--timeout", "5", code=1)
     assert "nobody" in said

@@ -76,6 +76,15 @@ def test_an_answer_without_a_tid_is_one_to_all_requests() -> None:
             pending.result()
 
 
+def test_what_a_newer_daemon_says_of_an_error_is_left_out() -> None:
+    wire = Wire()
+    pending = wire.request("files.get")
+    wire.feed(line(tid=1, success=False, error={"code": "not_found", "text": "no", "since": "a newer daemon"}))
+    with pytest.raises(ControlError, match="no") as caught:
+        pending.result()
+    assert caught.value.code == "not_found"
+
+
 def test_events_come_in_order_and_the_stop_message_after_them() -> None:
     wire = Wire()
     wire.feed(line(operation="insert", collectionName="files", data={"kind": "created"}, seq=8, epoch=1))
@@ -162,6 +171,41 @@ def test_after_a_loss_a_watcher_goes_on_from_before_it_looked() -> None:
     assert state.arguments() == {"since": 90, "epoch": 4, "paths": ["a"]}
 
 
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_a_loss_is_told_once_as_long_as_nothing_comes(snapshot: bool) -> None:
+    state = following(snapshot=snapshot)
+    for reason in ("the disk is full", "the disk is still full"):
+        state.lose(StreamLost(reason, 90, 4))
+        assert (state.lost is None) == (reason != "the disk is full")
+        state.looked()
+    state.lose(StreamLost("the log begins at 95", 99, 4))
+    assert state.lost == Lost("the log begins at 95", 4, 99)
+    state.looked()
+    state.handled(event(100, epoch=4), is_read=True)
+    assert state.lost is None
+
+
+def test_a_loss_is_told_again_when_a_snapshot_was_cut_short() -> None:
+    state = following(None, snapshot=True)
+    state.looked()
+    assert state.lost is None
+    state.handled(event(60, "present"), is_read=True)
+    assert state.lost == Lost("nothing is known yet", 3, 50)
+
+
+def test_pauses_begin_anew_with_an_event_and_nothing_else() -> None:
+    state = following(None, snapshot=True)
+    first, second = state.pause(), state.pause()
+    assert first < second
+    state.looked()
+    state.handled(event(60, "present"), is_read=True)
+    state.handled(event(60, FENCE), is_read=True)
+    state.lose(StreamLost("the disk is full", 90, 4))
+    assert state.pause() > second
+    state.handled(event(60, "whole"), is_read=True)
+    assert state.pause() == first
+
+
 def test_a_snapshot_is_a_cursor_only_once_it_is_whole() -> None:
     state = following(None, snapshot=True)
     assert state.looked() is None
@@ -181,6 +225,18 @@ def test_a_consumer_is_registered_with_the_first_that_it_acknowledges() -> None:
     assert list(state.acknowledging("backup", 3, 50)) == expected
     assert list(state.acknowledging("backup", 3, 50)) == expected[1:]
     assert list(following().acknowledging("backup", 3, 50)) == expected[1:]
+
+
+def test_a_consumer_that_is_forgotten_is_registered_again_once() -> None:
+    state = following()
+    assert not state.refused(ControlError("lost", "the log begins at 80"))
+    assert state.refused(ControlError("not_found", "there is no consumer"))
+    assert [method for method, _ in state.acknowledging("backup", 3, 50)] == ["events.register", "events.ack"]
+    with pytest.raises(ControlError, match="another role"):
+        state.refused(ControlError("permission", "the method needs another role"))
+    assert state.refused(ControlError("not_found", "there is no consumer"))
+    with pytest.raises(ControlError, match="nor can there be"):
+        state.refused(ControlError("not_found", "nor can there be"))
 
 
 def test_the_place_of_a_consumer_is_what_the_daemon_keeps() -> None:
