@@ -9,12 +9,23 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from fusestore.client.following import Following, Lost, place_of
-from fusestore.client.wire import FENCE, PATIENCE_S, QUICK_S, SILENT_S, Event, Progress, StreamLost, Wire
+from fusestore.client.wire import (
+    FENCE,
+    OF_A_SYNC,
+    PATIENCE_S,
+    QUICK_S,
+    SILENT_S,
+    Event,
+    Progress,
+    StreamLost,
+    Wire,
+    manifest,
+)
 from fusestore.control.address import connect
 from fusestore.errors import ControlError, NoDaemon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -117,6 +128,39 @@ class Client:
                 self._hear()
             if fences or event["kind"] != FENCE:
                 yield event
+
+    def sync(
+        self,
+        known: Mapping[str, int],
+        epoch: int | None = None,
+        *,
+        paths: list[str] | None = None,
+        roots: list[str] | None = None,
+    ) -> Iterator[Event]:
+        """What differs now from what a watcher knows, an object an item, and last one of the kind `whole`.
+
+        Args:
+            known: ids, each with the seq of what was last told of it, in the epoch `epoch`.
+            paths, roots: only what is there; None for all.
+
+        Raises:
+            ControlError: it cannot be told. NoDaemon: the daemon went away, or answers no more.
+        """
+        for page, has_more in manifest(known):
+            asked = {"manifest": page, "more": has_more, "epoch": epoch, "paths": paths, "roots": roots}
+            if has_more:
+                self.call("events.sync", asked)
+        pending = self._wire.request("events.sync", asked)
+        try:
+            self._send(pending.line, time.monotonic() + QUICK_S)
+            while not (pending.is_answered and self._wire.is_read):
+                if (event := self._wire.event()) is None:
+                    self._hear()
+                elif event["kind"] in OF_A_SYNC:
+                    yield event
+        finally:
+            self._wire.forget(pending)
+        yield {"kind": "whole", **pending.result()}
 
     @classmethod
     def follow(

@@ -13,11 +13,11 @@ import trio
 
 from fusestore.client.blocking import reach
 from fusestore.client.following import Following, Lost, place_of
-from fusestore.client.wire import FENCE, PATIENCE_S, SILENT_S, Event, Progress, StreamLost, Wire
+from fusestore.client.wire import FENCE, OF_A_SYNC, PATIENCE_S, SILENT_S, Event, Progress, StreamLost, Wire, manifest
 from fusestore.errors import ControlError, NoDaemon
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -111,6 +111,31 @@ class AsyncClient:
                 await self._hear(lambda: not self._wire.is_read)
             if fences or event["kind"] != FENCE:
                 yield event
+
+    async def sync(
+        self,
+        known: Mapping[str, int],
+        epoch: int | None = None,
+        *,
+        paths: list[str] | None = None,
+        roots: list[str] | None = None,
+    ) -> AsyncGenerator[Event, None]:
+        """As `Client.sync`; leave it by `contextlib.aclosing`."""
+        for page, has_more in manifest(known):
+            asked = {"manifest": page, "more": has_more, "epoch": epoch, "paths": paths, "roots": roots}
+            if has_more:
+                await self.call("events.sync", asked)
+        pending = self._wire.request("events.sync", asked)
+        try:
+            await self._send(pending.line)
+            while not (pending.is_answered and self._wire.is_read):
+                if (event := self._wire.event()) is None:
+                    await self._hear(lambda: pending.is_answered or not self._wire.is_read)
+                elif event["kind"] in OF_A_SYNC:
+                    yield event
+        finally:
+            self._wire.forget(pending)
+        yield {"kind": "whole", **pending.result()}
 
     @classmethod
     async def follow(

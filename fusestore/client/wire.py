@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from fusestore.control.protocol import LINE_MAX, Request, encode_request
@@ -28,6 +28,17 @@ FENCE: Final = "fence"  # the kind of what is no event: none up to its seq is st
 
 Event = dict[str, Any]  # the broadcast's data with its operation, seq and epoch
 Progress = Callable[[int, int, str], None]  # done, total, unit
+
+
+MANIFEST_MAX: Final = 1000  # entries in one request
+OF_A_SYNC: Final = ("present", "gone")  # kinds
+
+
+def manifest(known: Mapping[str, int]) -> Iterator[tuple[dict[str, int], bool]]:
+    """What a watcher knows, as it is sent: in the order of ids, each page with whether more follow."""
+    entries = sorted(known.items())
+    for start in range(0, max(len(entries), 1), MANIFEST_MAX):
+        yield dict(entries[start : start + MANIFEST_MAX]), start + MANIFEST_MAX < len(entries)
 
 
 class StreamLost(ControlError):

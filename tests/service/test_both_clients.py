@@ -1,4 +1,4 @@
-"""Both clients follow, whatever goes wrong meanwhile."""
+"""Both clients follow, whatever goes wrong meanwhile, and are told what differs from what they know."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import errno
 from contextlib import aclosing
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 import trio
 
 from fusestore.client import AsyncClient, Client, Lost
 from fusestore.control import connection
+from tests.service.fake_queries import ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,3 +88,44 @@ async def test_a_name_that_the_daemon_has_forgotten_is_registered_again(client: 
     await follow(client, world, is_fourth)
     assert found == [3, 4, 5, 6]
     assert world.queries.acked == {"backup": 5}
+
+
+async def test_what_differs_from_what_is_known_is_told_however_much_that_is(client: type, world: World) -> None:
+    ids = [str(UUID(int=number)) for number in range(1, 3001)]
+    there = {"kind": "present", "path": "a", "paths": ["a"], "root": "main", "home": "main"}
+    world.queries.happen(9)
+    world.queries.there = [{**there, "id": id, "last": 9 if id == ids[1500] else 1} for id in ids[:2999]]
+    known = dict.fromkeys(reversed(ids), 1)
+
+    def blocking() -> list[Any]:
+        with Client(world.path) as peer:
+            next(peer.events(0))  # what is left of a stream is no part of it
+            return list(peer.sync(known, 1, roots=["main"]))
+
+    async def concurrent() -> list[Any]:
+        async with AsyncClient(world.path) as peer:
+            async with aclosing(peer.events(0)) as events:
+                await anext(events)
+            async with aclosing(peer.sync(known, 1, roots=["main"])) as items:
+                return [item async for item in items]
+
+    found = await (concurrent() if client is AsyncClient else trio.to_thread.run_sync(blocking))
+    assert [(item["kind"], item.get("id")) for item in found] == [
+        ("present", ids[1500]), ("gone", ids[2999]), ("whole", None)
+    ]  # fmt: skip
+    assert {key: found[-1][key] for key in ("total", "seq", "epoch")} == {"total": 2, "seq": 9, "epoch": 1}
+
+
+async def test_who_knows_nothing_is_told_all(client: type, world: World) -> None:
+    def blocking() -> list[Any]:
+        with Client(world.path) as peer:
+            return list(peer.sync({}))
+
+    async def concurrent() -> list[Any]:
+        async with AsyncClient(world.path) as peer, aclosing(peer.sync({})) as items:
+            return [item async for item in items]
+
+    there = {"kind": "present", "path": "a", "paths": ["a"], "root": "main", "home": "main", "id": ID, "last": 1}
+    world.queries.there = [there]
+    found = await (concurrent() if client is AsyncClient else trio.to_thread.run_sync(blocking))
+    assert [item["kind"] for item in found] == ["present", "whole"]
