@@ -6,6 +6,7 @@ Such a directory is made again, so that all of it keeps its names and gets where
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -34,10 +35,12 @@ def keep(store: Store, inode: Inode) -> bool:
     if not inode.is_dir or not store.index.has_placements() or not _has_some(store, inode.number):
         return False
     number = inode.number
+    at = store.places.at(store.placement.spots(number)[0], number)
+    if _was_renamed(store, at, inode):
+        return False  # and is known again where it is found
     for each in walking.below(store, number):
         if each.is_dir:
             store.places.forget(each.number)  # what is open of it is gone
-    at = store.places.at(store.placement.spots(number)[0], number)
     old_path = store.path(number) or b""
     batch = store.batch(grows=True)
     if not _is_directory(at):
@@ -70,6 +73,19 @@ def keep(store: Store, inode: Inode) -> bool:
     )
     store.index.apply(batch)
     return True
+
+
+def _was_renamed(store: Store, at: At, inode: Inode) -> bool:
+    """Whether a directory has another name now, as far as one that is open, or its neighbours, can tell."""
+    if inode.backing is None:
+        return False
+    if store.places.is_open(inode.number, at.driver):
+        return at.driver.stat_dir(store.places.directory(inode.number, at.driver.number)[1]).st_nlink > 0
+    for name in at.driver.list(at.directory):
+        with contextlib.suppress(OSError):
+            if is_object(At(at.driver, at.directory, name), inode.backing):
+                return True
+    return False
 
 
 def _is_directory(at: At) -> bool:

@@ -69,6 +69,24 @@ def test_what_was_dropped_there_stays(shared: Opened) -> None:
     assert ("vanished", f"{COLD}/d/e/file") not in events(shared, since)
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_one_that_they_have_renamed_takes_all_along(shared: Opened, is_open: bool) -> None:
+    shared.mkdir(f"{COLD}/d")
+    shared.write(f"{COLD}/d/file", b"content")
+    shared.settle()
+    shared.replicate(f"{COLD}/d/file", "warm")
+    shared.rest()
+    shared.drop(f"{COLD}/d/file", "cold")
+    number = shared.find(f"{COLD}/d")
+    if not is_open:
+        shared.store.places.forget(number)
+    disk = shared.disks["cold"]
+    (disk / "d").rename(disk / "e")
+    assert not shared.exists(f"{COLD}/d")
+    assert shared.read(f"{COLD}/e/file") == b"content"
+    assert shared.find(f"{COLD}/e") == number
+
+
 def test_a_file_keeps_its_further_name_there(shared: Opened) -> None:
     shared.mkdir(f"{COLD}/d")
     shared.write(f"{HOT}/a", b"content")
