@@ -26,7 +26,7 @@ from fusestore.cli import (
     store,
     trash,
 )
-from fusestore.errors import FusestoreError, StartupError
+from fusestore.errors import FusestoreError, NoDaemon, StartupError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +92,8 @@ def main() -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "fusestore"
         return _complain(f"{error.format_message().rstrip('.')}; see {command} --help", error.exit_code)
+    except TimeoutError:
+        return _complain("the daemon does not answer; is it stopped, or a disk that it waits for?", NoDaemon.exit_code)
     except OSError as error:
         try:
             sys.stdout.flush()

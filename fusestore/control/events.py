@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import errno
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import trio
 from msgspec import Meta
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from fusestore.control.snapshots import Snapshots, Spool
     from fusestore.service.breath import Breath
 
-BATCH: Final = 256  # events read at once; well below a full outbox
+BATCH: Final = 256  # events read at once, at most
+PIECE_BYTES: Final = 128 << 10  # of them as lines; well below a full outbox
 LIST_MAX: Final = 1000
 FILTER_MAX: Final = 1000  # paths, roots, kinds
 Some = Annotated[list[str], Meta(max_length=FILTER_MAX)]
@@ -90,6 +91,21 @@ def why_lost(queries: Queries, since: int, epoch: int | None = None) -> str:
 
 def _cut_off(queries: Queries, since: int) -> str:
     return f"the log begins at {queries.first_seq}" if since < queries.first_seq - 1 else ""
+
+
+class Piece(NamedTuple):
+    """Some of the log.
+
+    Attributes:
+        last, number: its last event, and how many there are.
+        passing: those that are wanted, as lines.
+        fitting: how many that are as long as these make a piece.
+    """
+
+    last: int
+    number: int
+    passing: bytes
+    fitting: int
 
 
 class Feed:
@@ -181,24 +197,33 @@ class Feed:
             if since is None:
                 since, reason = await self._show(wanted)
             await self._breath.take()
+            limit = BATCH // 8  # until it is known how long they are
             while not (reason := reason or _cut_off(self._queries, since)):
-                lines = self._lines.after(since, BATCH)
-                if lines:
-                    since = lines[-1].seq
-                    passing = b"".join(line.encoded for line in lines if wanted.passes(line.event))
-                    if passing:
-                        await self._outbox.put(passing)
+                piece = self._next(since, limit, wanted)
+                since = piece.last
+                if piece.passing:
+                    await self._outbox.put(piece.passing)
                 self._reach(since, scope)
                 await trio.lowlevel.checkpoint()  # also from a log of which nothing is wanted
-                if not lines:
+                if not piece.number:
                     await self._queries.changed(since)
-                elif len(lines) < BATCH:
+                elif piece.number < limit:
                     await self._pause()
                 else:
                     await self._breath.take()
+                limit = piece.fitting
             await self._outbox.put(encode_stopped(reason, self._queries.last_seq, self._queries.epoch))
             self._scope = None
             self._tell_waiting()
+
+    def _next(self, since: int, limit: int, wanted: Filter) -> Piece:
+        """What comes after an event; whoever does not read holds no more than one of them."""
+        lines = self._lines.after(since, limit)
+        if not lines:
+            return Piece(since, 0, b"", limit)
+        passing = b"".join(line.encoded for line in lines if wanted.passes(line.event))
+        longest = max(len(line.encoded) for line in lines)
+        return Piece(lines[-1].seq, len(lines), passing, min(BATCH, 1 + PIECE_BYTES // longest))
 
     async def _show(self, wanted: Filter) -> tuple[int, str]:
         """All that is there; returns the event that it goes on from, and why it cannot."""

@@ -145,7 +145,7 @@ class Snapshots:
                 if is_news or wanted.paths is not None:  # a directory above may have another name
                     there = presence.describe(inode)
                     if there is not None and wanted.shows(there):
-                        if is_news:
+                        if is_news or len(there["paths"]) > 1:  # or another one of its names leads there now
                             operation = "insert" if seq is None else "update"
                             await spool.tell(encode_present(there, *now, operation=operation))
                     elif seq is not None:

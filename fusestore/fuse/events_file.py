@@ -6,10 +6,11 @@ import errno
 import select
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import pyfuse3
 import structlog
 import trio
 from pyfuse3 import FUSEError
+
+from fusestore.fuse.asking import groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +49,7 @@ class EventsFile:
     def __init__(self, log_file: LogFile) -> None:
         self.log = log_file
         self._readers: dict[int, Any] = {}
+        self._openers: dict[int, tuple[Owner, tuple[int, ...]]] = {}  # with their further groups
         self._polled: dict[int, PollHandle] = {}  # by handle: whom to wake
         self._asked = trio.Event()
 
@@ -57,18 +59,28 @@ class EventsFile:
         Raises:
             FUSEError: whoever asks could not listen at the socket either.
         """
-        if not self.log.may_read(owner, _groups(ctx.pid)):
+        further = tuple(groups(ctx.pid))
+        if not self.log.may_read(owner, further):
             raise FUSEError(errno.EACCES)
         self._readers[fh] = self.log.open()
+        self._openers[fh] = owner, further
 
     def has(self, fh: int) -> bool:
         return fh in self._readers
 
     async def read(self, fh: int, offset: int, size: int) -> bytes:
+        """Some of its bytes.
+
+        Raises:
+            FUSEError: whoever has opened it might not do so any more.
+        """
+        if not self.log.may_read(*self._openers[fh]):
+            raise FUSEError(errno.EACCES)
         return await self.log.read(self._readers[fh], offset, size)
 
     def release(self, fh: int) -> None:
         self._polled.pop(fh, None)
+        del self._openers[fh]
         self.log.close(self._readers.pop(fh))
 
     def poll(self, fh: int, handle: PollHandle | None) -> int:
@@ -92,11 +104,3 @@ class EventsFile:
                     handle.notify()
                 except OSError as error:  # nobody waits any more
                     log.debug("wake-up refused", error=str(error))
-
-
-def _groups(pid: int) -> Iterable[int]:
-    """The further groups of a process; none of one that is gone, or that lives where its number is another's."""
-    try:
-        return pyfuse3.get_sup_groups(pid)
-    except (OSError, RuntimeError):
-        return ()

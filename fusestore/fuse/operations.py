@@ -14,6 +14,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileHandleT, FileInfo, FUSEError, InodeT, RequestContext, SetattrFields
 
 from fusestore.errors import AlreadyExists, Gone, NameTooLong, NotADirectory, NotFound, ReplicaError
+from fusestore.fuse.asking import asker
 from fusestore.fuse.attributes import Answers
 from fusestore.fuse.boundary import Complaints, handler
 from fusestore.fuse.listings import Listing
@@ -70,7 +71,7 @@ class Operations(pyfuse3.Operations):
         if name in (b".", b".."):
             return self._introduce(self._dot(parent, name))
         if is_virtual(parent) or parent == MOUNT_ROOT:
-            seen = self._virtual.lookup(parent, name)
+            seen = self._virtual.lookup(parent, name, asker(ctx) if is_virtual(parent) else None)
             if seen is not None:
                 return await self._virtual_entry(seen.inode.number)
         if len(name) > NAME_MAX:
@@ -154,7 +155,9 @@ class Operations(pyfuse3.Operations):
     @handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
         number = InodeNo(inode)
-        return self._virtual.readlink(number) if is_virtual(number) else looking.readlink(self._store, number)
+        if is_virtual(number):
+            return self._virtual.readlink(number, asker(ctx))
+        return looking.readlink(self._store, number)
 
     # -- making and removing names ----------------------------------------------------------------------------------
 

@@ -18,7 +18,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
-from fusestore.errors import IsADirectory, NotFound, Protected
+from fusestore.core.rights import READ, may
+from fusestore.errors import Forbidden, IsADirectory, NotFound, Protected
 from fusestore.fuse.events_file import ALWAYS
 from fusestore.model import (
     BY_HASH_DIR,
@@ -35,12 +36,13 @@ from fusestore.model import (
     MoveNo,
     State,
 )
-from fusestore.service import move_text, moving
+from fusestore.service import listing, move_text, moving
 from fusestore.service.looking import Seen
 
 if TYPE_CHECKING:
     from pyfuse3 import PollHandle, RequestContext
 
+    from fusestore.core.rights import Asker
     from fusestore.fuse.events_file import EventsFile
     from fusestore.model import Owner
     from fusestore.service.store import Store
@@ -82,8 +84,11 @@ class Virtual:
         self._pages: dict[int, bytes] = {}  # of moves, as they were when they were opened
         self._next_handle = MOVE_BIT  # no file of the store has one
 
-    def lookup(self, parent: InodeNo, name: bytes) -> Seen | None:
+    def lookup(self, parent: InodeNo, name: bytes, asker: Asker | None = None) -> Seen | None:
         """The virtual node of a name; None if it is not a virtual name's place.
+
+        Args:
+            asker: learns by a hash of no file that it may not read; None may read all.
 
         Raises:
             NotFound
@@ -103,14 +108,14 @@ class Virtual:
                 raise NotFound(name)
             return self.see(InodeNo(number | LINK_BIT))
         if parent in _ALGORITHMS:
-            return self.see(InodeNo(self._with_hash(_ALGORITHMS[parent], name) | HASH_BIT))
+            return self.see(InodeNo(self._with_hash(_ALGORITHMS[parent], name, asker) | HASH_BIT))
         if parent == MOVES_DIR:
             if not (name.isdigit() and len(name) < 19 and name == b"%d" % int(name)):
                 raise NotFound(name)
             return self.see(InodeNo(int(name) | MOVE_BIT))
         return None
 
-    def _with_hash(self, algorithm: str, name: bytes) -> InodeNo:
+    def _with_hash(self, algorithm: str, name: bytes, asker: Asker | None) -> InodeNo:
         """A file whose finished content has the hash that a name says in small hex digits.
 
         Raises:
@@ -123,7 +128,9 @@ class Virtual:
             raise NotFound(name) from None
         for number in index.by_hash(algorithm, digest) if name == digest.hex().encode() else ():
             inode = index.inode(number)
-            if inode is not None and inode.state is State.READY and self._store.path(number) is not None:
+            if inode is None or inode.state is not State.READY or not may(asker, inode, READ):
+                continue
+            if listing.path_for(self._store, number, asker) is not None:
                 return number
         raise NotFound(name)
 
@@ -168,15 +175,16 @@ class Virtual:
         )
         return Seen(inode, None, None)
 
-    def readlink(self, number: InodeNo) -> bytes:
+    def readlink(self, number: InodeNo, asker: Asker | None = None) -> bytes:
         """Where a symlink by id or by hash leads.
 
         Raises:
-            NotFound: its object has no name any more.
+            NotFound: its object has no name any more. Forbidden: the asker gets to none of them.
         """
-        path = self._store.path(InodeNo(number & ~_VOLATILE))
+        target = InodeNo(number & ~_VOLATILE)
+        path = listing.path_for(self._store, target, asker)
         if path is None:
-            raise NotFound(number)
+            raise NotFound(number) if self._store.path(target) is None else Forbidden(b"")
         return b"../" * (3 if number & HASH_BIT else 2) + path
 
     def open(self, number: InodeNo, owner: Owner, ctx: RequestContext) -> int:

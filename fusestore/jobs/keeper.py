@@ -22,6 +22,7 @@ log = structlog.get_logger()
 COMMIT_LOOK_S: Final = 0.1
 SYNC_LOG_S: Final = 1.0  # what a power cut may take of the index (decision 0003)
 PROBE_S: Final = 1.0
+LATE_S: Final = 0.2
 ANSWER_S: Final = 3.0  # a disk that takes longer to show its root counts as hanging
 SWEEP_S: Final = 5.0
 LEFT_S: Final = 60.0  # between two tries to destroy what a disk refused; by then nobody has it in hand any more
@@ -144,13 +145,14 @@ async def _watch(store: Store, root: Driver) -> None:
         absence.let_go(store, root)
         return
     reason, answers = "its disk does not answer", False
+    began = trio.current_time()
     with trio.move_on_after(ANSWER_S):
         # A disk that hangs keeps the thread that asks it.
         limiter = store.probing[root.number]
         reason = await trio.to_thread.run_sync(health.probe, root, abandon_on_cancel=True, limiter=limiter)
         answers = True
-    if _is_let_go(store, root):
-        return
+    if _is_let_go(store, root) or (not answers and trio.current_time() > began + ANSWER_S + LATE_S):
+        return  # in the latter case it was us who were late
     if reason:
         absence.leave(store, root, reason, answers=answers)
     elif not root.online:

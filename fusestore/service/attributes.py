@@ -97,6 +97,9 @@ def _on_disk(store: Store, inode: Inode, wanted: Wanted, owner: Owner) -> Seen:
                 seen.st_atime_ns if wanted.atime_ns is None else wanted.atime_ns,
                 seen.st_mtime_ns if wanted.mtime_ns is None else wanted.mtime_ns,
             )
+            passing = store.digests.get(number)
+            if passing is not None and wanted.mtime_ns is not None and passing.mtime_ns == seen.st_mtime_ns:
+                store.digests[number] = passing._replace(mtime_ns=wanted.mtime_ns)
     if wanted.atime_ns is not None:
         inode.atime_ns = wanted.atime_ns
     if wanted.mtime_ns is not None:

@@ -63,9 +63,15 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
         return None
     seen = see(store, inode)
     passing = store.digests.get(number)
-    if passing is not None and passing.size != inode.size:
+    if passing is not None and (passing.size != inode.size or _is_written_since(passing, seen)):
         passing = passing._replace(digest=b"")
     return Unsettled(number, seen.inode.version, _stamp(seen), passing, driver)
+
+
+def _is_written_since(passing: InPassing, seen: Seen) -> bool:
+    """Whether somebody else has written a content after its last writer here had closed it."""
+    watched = seen.driver is not None and seen.driver.outside is Outside.WRITERS
+    return watched and seen.driver is passing.driver and seen.inode.mtime_ns != passing.mtime_ns
 
 
 def _stamp(seen: Seen) -> FileStamp:

@@ -390,10 +390,12 @@ def release(store: Store, fh: int) -> None:
     file = store.files.handle(fh).file
     number = file.number
     last_writer = store.files.handle(fh).write and file.writers == 1
-    written: tuple[bytes, int] | None = None  # digest and size
+    written: tuple[bytes, int, int] | None = None  # digest, size, mtime
     if last_writer and file.writing:
-        size = content.stat(file.fd).st_size if file.is_reachable else file.hashed_to
-        written = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b"", size
+        seen = content.stat(file.fd) if file.is_reachable else None
+        size, mtime_ns = (seen.st_size, seen.st_mtime_ns) if seen is not None else (file.hashed_to, 0)
+        digest = file.hasher.digest() if file.hasher is not None and file.hashed_to == size else b""
+        written = digest, size, mtime_ns
         file.writing = False
         file.hasher = None
     # Who still knows it without a name, by an O_PATH descriptor, may open it again by its handle in /proc.

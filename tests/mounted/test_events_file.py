@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from subprocess import PIPE
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -188,6 +189,13 @@ def test_only_who_may_listen_at_the_socket_may_read_it() -> None:
             subject.mount()
             assert "secret" in tool("cat", log, uid=OTHER)
             tool("cat", log, uid=OTHER + 1, code=1)
+            with subprocess.Popen(["tail", "-f", log], user=OTHER, group=OTHER, extra_groups=[], stdout=PIPE) as tail:
+                assert tail.stdout is not None
+                assert b"secret" in tail.stdout.readline()
+                subject.configure("control", readers=[])
+                subject.cli("reload", subject.store)
+                (subject.uploads / "later").touch()
+                assert b"later" not in tail.stdout.read()  # tail ends, because it may not read on
             with failing(errno.EPERM):
                 log.write_text("x")
             with failing(errno.EPERM):

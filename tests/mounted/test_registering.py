@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(90)
 User = tuple[int, int, list[int]]
 ALICE: User = (4701, 4701, [])
+ROOT: User = (0, 0, [])
 BOB: User = (4702, 4702, [4703])
 STRANGER: User = (4704, 4704, [])
 ASK = """
@@ -41,6 +42,17 @@ for method, data in requests:
     while "success" not in (reply := lines.readline()):
         pass
     print(reply, end="")
+"""
+
+
+READLINK = """
+import json, os, sys
+uid, gid, groups = json.loads(sys.argv[1])
+os.setgroups(groups); os.setgid(gid); os.setuid(uid)
+try:
+    print(os.readlink(sys.argv[2]))
+except OSError as error:
+    print(type(error).__name__)
 """
 
 
@@ -284,3 +296,24 @@ def test_a_request_that_is_cut_off_leaves_a_whole_file_or_none(open_store: Mount
     for path in open_store.uploads.glob("cut*"):
         assert path.stat().st_size == 700_000
     assert not list(open_store.uploads.glob(".*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_links_by_id_and_by_hash_tell_nobody_of_names_that_it_may_not_see(open_store: Mounted) -> None:
+    private = open_store.uploads / "private"
+    private.mkdir(0o700)
+    (private / "secret").write_text("secret")
+    open_store.wait()
+    record = open_store.json("stat", private / "secret")
+    top = open_store.mountpoint / ".fusestore"
+    by_id, by_hash = top / "by-id" / record["id"], top / "by-hash" / record["hash"].replace(":", "/")
+
+    def seen_by(user: User, link: Path) -> str:
+        command = [sys.executable, "-I", "-c", READLINK, json.dumps(user), os.fspath(link)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert [seen_by(ALICE, link) for link in (by_id, by_hash)] == ["PermissionError", "FileNotFoundError"]
+    for link in (by_id, by_hash):
+        assert seen_by(ROOT, link).endswith("uploads/private/secret")
+    private.chmod(0o755)
+    assert [seen_by(ALICE, link)[-6:] for link in (by_id, by_hash)] == ["secret", "secret"]

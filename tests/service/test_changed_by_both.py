@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from blake3 import blake3
 
 from fusestore.model import InodeNo, Owner
-from fusestore.service import attributes, creating, removing, xattrs
+from fusestore.service import attributes, creating, finalizing, removing, xattrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,3 +51,23 @@ def test_bytes_appended_by_others_are_a_new_version_whatever_we_do_next(
     after = shared.stat(f"{HOT}/a")
     assert after.version == before + 1
     assert after.current_hash == blake3(b"contentmore").digest()
+
+
+def test_what_others_write_as_soon_as_it_is_closed_here_has_its_own_hash(shared: Opened) -> None:
+    shared.write("resources/hot/file", b"ours..")
+    time.sleep(0.02)  # the kernel's clock of files ticks every few milliseconds
+    (shared.disks["hot"] / "file").write_bytes(b"theirs")
+    shared.settle()
+    assert shared.stat("resources/hot/file").hash == blake3(b"theirs").digest()
+
+
+def test_times_that_are_set_here_after_closing_do_not_have_it_read_again(
+    shared: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.write("resources/hot/file", b"ours")
+    shared.set("resources/hot/file", mtime_ns=1_700_000_000_000_000_000)
+    number = shared.find("resources/hot/file")
+    work = finalizing.take(shared.store, number)
+    assert work is not None
+    assert work.digest == blake3(b"ours").digest()
+    shared.settle()

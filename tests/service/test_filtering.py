@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing, nullcontext
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -95,12 +96,24 @@ def asked_of(opened: Opened) -> Queries:
     return asked
 
 
+def differing(opened: Opened, wanted: Filter, manifest: dict[str, int]) -> list[dict[str, Any]]:
+    """What `events.sync` tells whoever knows this."""
+    asked = asked_of(opened)
+    known = Known(asked)
+    finish(known.add(manifest))
+    finish(known.rewind())
+    opened.store.index._await_commit()
+    snapshots = Snapshots(asked)
+    snapshots._turn = nullcontext()  # type: ignore[assignment]
+    spool = finish(snapshots.compare(wanted, known, opened.store.index.epoch))
+    return [json.loads(line) for line in finish(spool.next()).splitlines()]
+
+
 def test_what_differs_tells_that_a_directory_above_what_is_asked_for_has_another_name(opened: Opened) -> None:
     opened.mkdir(f"{HOT}/t")
     opened.mkdir(f"{HOT}/t/u")
     opened.write(f"{HOT}/t/u/b", b"x")
     opened.settle()
-    asked = asked_of(opened)
     wanted = Filter(paths=(f"{HOT}/t/u",))
     opened.store.index.commit()
     with closing(Presence(opened.store, wanted.paths)) as there:
@@ -109,11 +122,19 @@ def test_what_differs_tells_that_a_directory_above_what_is_asked_for_has_another
     since = opened.store.index.last_seq
     opened.rename(f"{HOT}/t", f"{HOT}/elsewhere")
     assert ("renamed", f"{HOT}/elsewhere") in fed(opened, wanted, since)  # whoever listens is told
-    known = Known(asked)
-    finish(known.add(manifest))
-    finish(known.rewind())
-    asked._store.index._await_commit()
-    snapshots = Snapshots(asked)
-    snapshots._turn = nullcontext()  # type: ignore[assignment]
-    spool = finish(snapshots.compare(wanted, known, opened.store.index.epoch))
-    assert spool.total, "neither u nor b is below the path any more, and who comes back is told that nothing differs"
+    assert differing(opened, wanted, manifest), "neither u nor b is below the path any more"
+
+
+def test_what_differs_tells_a_further_name_that_has_come_below_what_is_asked_for(opened: Opened) -> None:
+    opened.mkdir(f"{HOT}/p")
+    opened.mkdir(f"{HOT}/q")
+    opened.write(f"{HOT}/p/f", b"x")
+    opened.link(f"{HOT}/p/f", f"{HOT}/q/g")
+    opened.settle()
+    wanted = Filter(paths=(f"{HOT}/p",))
+    opened.store.index.commit()
+    with closing(Presence(opened.store, wanted.paths)) as there:
+        manifest = {each["id"]: there.seq for each in there if wanted.shows(each)}
+    opened.rename(f"{HOT}/q", f"{HOT}/p/q")
+    told = differing(opened, wanted, manifest)
+    assert f"{HOT}/p/q/g" in {path for line in told for path in line["data"].get("paths", ())}

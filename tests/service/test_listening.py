@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -334,6 +335,26 @@ async def test_of_many_who_are_behind_one_is_fed_in_a_turn_of_the_loop(
         for peer in peers:
             assert await peer.seqs(20 * BATCH) == list(range(1, 20 * BATCH + 1))
     assert len(set(read)) == len(read) > 10 * 10  # the newest are shared
+
+
+async def test_watchers_that_do_not_read_hold_one_piece_of_the_log_however_long_its_events_are(world: World) -> None:
+    world.queries.happen(1000)
+    for event in world.queries.log.values():
+        event["path"] = "x" * 10_000
+    async with contextlib.AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(world.peer()) for _ in range(10)]
+        request = {"tid": 1, "collectionName": "events", "methodName": "listen", "data": {"since": 0}}
+        tracemalloc.start()
+        try:
+            for peer in peers:
+                await peer.send(request)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held / len(peers) < 800_000
+        await peers[0].receive()
+        assert await peers[0].seqs(1000) == list(range(1, 1001))
 
 
 async def test_unlisten_ends_the_stream_and_says_whether_there_was_one(world: World) -> None:

@@ -41,6 +41,7 @@ class Status:
         states = [move.state for move in moves]
         fault = store.index.fault
         trouble = [f"nothing can be changed until the next mount: {fault.args[0]}"] if fault is not None else []
+        trouble += [] if store.index.has_room else ["the store's disk is full: nothing new can be made"]
         trouble += [describing.trouble_of(root) for root in roots if root["reason"] and not _left(root)]
         trouble += [f"root {root['name']} is not drained: {why}" for root in roots for why in _held(root)]
         bad = soundness.all_unsound(store)
