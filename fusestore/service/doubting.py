@@ -1,16 +1,18 @@
 """A root that suddenly misses most of its files is stopped and asked about, before that is taken for their removal.
 
 The rule: when within a minute more objects are found missing on a root than lie on its disk, the root is *doubted*.
-From then on it is offline, also after a restart, until an operator says what is true (`service.surveying`). A directory
-that is missing counts with all that the index knows below it; what was removed through the mount does not count. Roots
-of fewer than 16 objects are believed, and so are those on which 20 000 lie: counting must not hold anybody up.
+From then on it is offline, also after a restart, until an operator says what is true (`service.surveying`), which
+settles what was missing until then. A directory that is missing counts with all that the index knows below it. What was
+removed through the mount does not count, nor what came after the minute began: what other programs make and take away
+again would add up to more than ever lay there. Roots of fewer than 16 objects are believed, and so are those on which
+20 000 lie: counting must not hold anybody up.
 """
 
 from __future__ import annotations
 
 import time
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fusestore.core.ports import Driver
-    from fusestore.model import InodeNo, Kind
+    from fusestore.model import Inode, InodeNo, Kind
     from fusestore.service.store import Store
 
 log = structlog.get_logger()
@@ -40,7 +42,8 @@ class Losses:
     """What was found missing on one root within a minute.
 
     Attributes:
-        lost: objects that were taken for removed.
+        since_ns: when that minute began: the first was found missing.
+        lost: objects that were there by then, and were taken for removed.
         left: how many lay on the disk at least, when that was last counted.
         looked: when all of its top was last looked at.
         counted: what is among the lost; while a listing takes them for removed one by one, others may miss some, too.
@@ -48,6 +51,7 @@ class Losses:
 
     def __init__(self) -> None:
         self.began = time.monotonic()
+        self.since_ns = time.time_ns()
         self.lost = 0
         self.left = 0
         self.looked = self.began - LOOK_S
@@ -68,8 +72,8 @@ def check(store: Store, root: Driver, missing: Sequence[InodeNo]) -> None:
     if doubts:
         _doubt(store, root, doubts)
         raise RootOffline(root.name)
-    gone = _count(store, missing, MANY)
-    window.lost, window.left = window.lost + gone, window.left - gone
+    gone = _count(store, missing, window)
+    window.lost, window.left = window.lost + gone.old, window.left - gone.all
     window.counted.update(missing)
 
 
@@ -95,8 +99,7 @@ def suspicion(store: Store, root: Driver, missing: Sequence[InodeNo]) -> str:
         return ""
     window = _window(store, root)
     missing = [each for each in missing if each not in window.counted and not _may_be_the_cuts(store, each)]
-    gone = _count(store, missing, MANY)
-    lost = window.lost + gone
+    lost = window.lost + _count(store, missing, window).old
     if not missing or lost <= window.left:
         return ""
     window.left = root.count(2 * min(lost, MANY) + SMALL)  # twice what would do, lest each name have it counted again
@@ -126,12 +129,31 @@ def _window(store: Store, root: Driver) -> Losses:
     return window
 
 
-def _count(store: Store, tops: Sequence[InodeNo], limit: int) -> int:
-    """How many objects the index has from `tops` down, at most `limit`."""
-    count = 0
+class Counted(NamedTuple):
+    """How many objects are missing.
+
+    Attributes:
+        old: those among them that were there before the minute began.
+    """
+
+    all: int
+    old: int
+
+
+def _count(store: Store, tops: Sequence[InodeNo], window: Losses) -> Counted:
+    """Count what the index has from `tops` down, at most `MANY` objects."""
+    every = old = 0
     for top in tops:
-        count += sum(1 for _ in islice(walking.below(store, top), limit - count))
-    return count
+        for inode in islice(walking.below(store, top), MANY - every):
+            every += 1
+            old += not _has_come(inode, window)
+    return Counted(every, old)
+
+
+def _has_come(inode: Inode, window: Losses) -> bool:
+    """Whether an object came after the minute began: it is new to us, and on its disk."""
+    born_ns = inode.backing.btime_ns if inode.backing is not None else 0
+    return inode.created_ns > window.since_ns and (born_ns == 0 or born_ns > window.since_ns)
 
 
 def top_of(store: Store, root: Driver) -> InodeNo:
@@ -163,7 +185,9 @@ def _doubt(store: Store, root: Driver, reason: str) -> None:
 
 
 def record(store: Store, root: Driver, kind: Kind, reason: str) -> None:
-    """Record that a root is doubted, and why, or with an empty reason that it no longer is."""
+    """Record that a root is doubted, and why, or, with an empty reason, that its losses are settled."""
+    if not reason:
+        store.losses.pop(root.number, None)
     known = next(each for each in store.index.roots() if each.number == root.number)
     batch = store.batch()
     batch.root(replace(known, doubted_ns=time.time_ns() if reason else 0, doubt=reason))

@@ -12,11 +12,14 @@ from fusestore.service import absence, doubting, refreshing, surveying
 from tests.support.byhand import Job, finish
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
+    from typing import Any
 
     from fusestore.core.ports import Driver
     from tests.support.opened import Opened
+
+    Answer = Callable[[Any, str, Any], Coroutine[Any, None, dict[str, Any]]]
 
 HOT, COLD = "resources/hot", "resources/cold"
 
@@ -156,6 +159,94 @@ def test_what_goes_bit_by_bit_within_a_minute_is_added_up(full: Opened) -> None:
     assert is_doubted(full)
     finish(surveying.accept(full.store, "hot", report))
     assert full.names(HOT) == ["3"]
+
+
+def come_and_go(opened: Opened, rounds: int = 1, files: int = 20) -> None:
+    """What another program does that has work of its own on the disk, while somebody looks."""
+    work = opened.disks["hot"] / "work"
+    for _ in range(rounds):
+        work.mkdir()
+        for number in range(files):
+            (work / f"{number}").touch()
+        assert "work" in opened.names(HOT)
+        assert len(opened.names(f"{HOT}/work")) == files
+        shutil.rmtree(work)
+        assert "work" not in opened.names(HOT)
+
+
+def test_what_comes_and_goes_is_not_added_up(full: Opened) -> None:
+    come_and_go(full, rounds=10)
+    assert not is_doubted(full)
+    assert listed(full) == ALL
+
+
+def test_what_comes_through_the_mount_and_is_taken_away_outside_is_not_added_up(full: Opened) -> None:
+    full.mkdir(f"{HOT}/work")
+    for _ in range(10):
+        for number in range(20):
+            full.write(f"{HOT}/work/{number}", b"x")
+        full.settle()
+        for each in (full.disks["hot"] / "work").iterdir():
+            each.unlink()
+        assert full.names(f"{HOT}/work") == []
+    assert not is_doubted(full)
+
+
+@pytest.mark.parametrize("look", [by_listing, by_name, by_number])
+def test_a_root_that_is_empty_at_once_is_stopped_while_much_comes_and_goes(
+    full: Opened, look: Callable[[Opened], None]
+) -> None:
+    come_and_go(full, rounds=3)
+    come_and_go(full, files=100)
+    empty(full.disks["hot"])
+    look(full)
+    assert is_doubted(full)
+    assert listed(full) == ALL
+
+
+def test_what_others_brought_before_and_is_seen_now_was_there(full: Opened) -> None:
+    theirs = full.disks["hot"] / "theirs"
+    theirs.mkdir()
+    for number in range(100):
+        (theirs / f"{number}").touch()
+    come_and_go(full)
+    assert len(full.names(f"{HOT}/theirs")) == 100
+    shutil.rmtree(theirs)
+    assert "theirs" in full.names(HOT)
+    assert is_doubted(full)
+
+
+@pytest.mark.parametrize("answer", [surveying.accept, surveying.retry])
+def test_what_was_missing_before_an_operator_answers_counts_no_more(full: Opened, answer: Answer) -> None:
+    for name in ("0", "1"):
+        shutil.rmtree(full.disks["hot"] / name)
+        full.names(HOT)
+    hidden = full.disks["hot"].with_name("hidden")
+    (full.disks["hot"] / "2").rename(hidden)
+    full.names(HOT)
+    assert is_doubted(full)
+    hidden.rename(full.disks["hot"] / "2")
+    absence.let_go(full.store, hot(full))
+    assert finish(answer(full.store, "hot", report))["online"]
+    (full.disks["hot"] / "2" / "8").unlink()
+    assert full.names(f"{HOT}/2") == ALL[4:-1]
+    come_and_go(full, files=8)
+    assert not is_doubted(full)
+    assert full.names(HOT) == ["2", "3"]
+
+
+def test_what_is_missing_after_an_operator_has_accepted_is_asked_about_again(full: Opened) -> None:
+    for name in ("0", "1", "2"):
+        shutil.rmtree(full.disks["hot"] / name)
+        full.names(HOT)
+    assert finish(surveying.accept(full.store, "hot", report))["online"]
+    (full.disks["hot"] / "new").mkdir()
+    for number in range(10):
+        (full.disks["hot"] / "new" / f"{number}").touch()
+    assert len(full.names(f"{HOT}/new")) == 10
+    empty(full.disks["hot"])
+    assert full.names(HOT) == ["3", "new"]
+    assert is_doubted(full)
 
 
 def test_what_goes_bit_by_bit_over_minutes_is_believed(full: Opened) -> None:
