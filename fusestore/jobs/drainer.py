@@ -5,7 +5,8 @@
       ▼                                                                                      ▼
     prove: the whole disk is looked through ── nothing of ours ──► drained                 a pause, and all over again
 
-Nothing is kept here that matters: interrupted anywhere, it begins anew from the index. The replicator makes the copies.
+Nothing is kept here that matters: interrupted anywhere, it begins anew from the index. The replicator makes the
+copies, the mover brings home what belongs elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fusestore.service import (
     draining,
     dropping,
     emptying,
+    moving,
     refreshing,
     remains,
     replicas,
@@ -47,6 +49,7 @@ log = structlog.get_logger()
 A_BUG: Final = "a bug while a file leaves a root"  # in the log
 BATCH_FILES: Final = 256
 BATCH_BYTES: Final = 1 << 30
+MOVES_AT_ONCE: Final = 256  # that go on, with those of others; who is to go home then waits
 AT_ONCE: Final = 8  # files that are read back and given up at the same time
 POLL_S: Final = 0.05  # between two looks at copies that are being made
 PATIENCE_S: Final = 10.0  # a batch whose copies do not grow so long is left for the next pass
@@ -178,7 +181,7 @@ class Drainer:
                     if step.reason or step.needs is Needs.NOTHING:
                         todo.pop(number)
                 done = sum(store.copied.get((number, each), 0) for number in todo for each in store.roots)
-                if left or done != seen or any(step.needs is Needs.COPY for step in steps.values()):
+                if left or done != seen or any(step.root is not None for step in steps.values()):
                     seen, moved_at = done, trio.current_time()
                 elif trio.current_time() > moved_at + PATIENCE_S:
                     break
@@ -190,15 +193,16 @@ class Drainer:
         return gone
 
     def want(self, root: Driver, numbers: Iterable[InodeNo], avoid: Avoid) -> dict[InodeNo, Step]:
-        """What each of these files needs to leave a root; the copies that are needed are wanted from here on.
+        """What each of these files needs to leave a root; that is begun: copies are wanted, moves queued.
 
         Args:
             avoid: roots that have refused a file in this pass, by file; added to.
         """
         store, progress = self._store, self._progress(root)
         self.withdraw(root, numbers, avoid)
-        chooser, moving = Chooser(store, store.drains[root.number].to), emptying.going_on(store)
+        chooser, going = Chooser(store, store.drains[root.number].to), emptying.going_on(store)
         steps: dict[InodeNo, Step] = {}
+        places = MOVES_AT_ONCE - len(going)
         batch = store.batch(grows=True)
         for number in numbers:
             inode = store.index.inode(number)
@@ -206,18 +210,24 @@ class Drainer:
                 steps[number] = Step(Needs.NOTHING)  # it is gone already
                 continue
             try:
-                step = emptying.step(store, inode, root, chooser, moving, avoid[number])
+                step = emptying.step(store, inode, root, chooser, going, avoid[number])
             except Exception:  # a bug that one file meets must not hold up the others
                 log.exception(A_BUG, inode=number, root=root.name)
                 step = Step(Needs.HELP, reason=BUG)
+            if step.needs is Needs.MOVE and places <= 0:
+                step = Step(Needs.PATIENCE)
             steps[number] = step
-            if step.needs is Needs.COPY and step.root is not None:
+            if step.needs is Needs.MOVE and step.root is not None:
+                moving.begin_again(store, batch, inode, store.roots[step.root])
+                places -= 1
+            elif step.needs is Needs.COPY and step.root is not None:
                 store.troubles.pop((number, step.root), None)
                 replicating.add(store, batch, inode, step.root, source=root.number)
             elif step.reason:
                 progress.hold(store.path(number) or b"", step.reason)
-        if any(step.needs is Needs.COPY for step in steps.values()):
+        if any(step.root is not None for step in steps.values()):
             store.index.apply(batch)
+            store.on_move()
         return steps
 
     def withdraw(self, root: Driver, numbers: Iterable[InodeNo], avoid: Avoid, *, every: bool = False) -> None:

@@ -1,7 +1,8 @@
 """How the files of a root that is to be empty leave it: what each needs next, and what all of them do.
 
 A file leaves when a copy elsewhere, on no such root, was read back: that copy becomes its place, and no name changes
-(`service.dropping`). Directories, symlinks and special files have no content: the index knows them, and they stay.
+(`service.dropping`). One whose home is elsewhere, because the copy there was given up, goes home if it can, by a move.
+Directories, symlinks and special files have no content: the index knows them, and they stay.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fusestore.core import moves
 from fusestore.core.replicas import choose
 from fusestore.errors import FusestoreError
 from fusestore.model import InodeNo, MoveState, ReplicaState, State
-from fusestore.service import draining, dropping, replicas, room, verifying, walking
+from fusestore.service import draining, dropping, moving, replicas, room, verifying, walking
 from fusestore.service.looking import see
 from fusestore.service.places import is_object
 
@@ -41,6 +42,7 @@ SHOWN: Final = 20
 
 class Needs(Enum):
     COPY = "copy"  # on the root that the step names
+    MOVE = "move"  # to that root, which is its home
     PATIENCE = "patience"  # a copy is being made, or something passes by itself
     NOTHING = "nothing"  # it can leave
     HELP = "help"
@@ -143,12 +145,12 @@ def is_on(store: Store, inode: Inode, root: RootNo) -> bool:
 
 
 def step(
-    store: Store, inode: Inode, root: Driver, chooser: Chooser, moving: Collection[InodeNo], avoid: Collection[RootNo]
+    store: Store, inode: Inode, root: Driver, chooser: Chooser, going: Collection[InodeNo], avoid: Collection[RootNo]
 ) -> Step:
     """What a file needs to leave `root`.
 
     Args:
-        moving: the objects of moves that go on by themselves.
+        going: the objects of moves that go on by themselves.
         avoid: roots that have refused it.
     """
     number = inode.number
@@ -161,7 +163,7 @@ def step(
     if own is None:
         if store.files.has_writer(number) or inode.state is State.WRITING:
             return Step(Needs.PATIENCE, reason=OPEN_FOR_WRITING)
-        if store.placement.home(number) != root.number and _is_moving(store, number, moving):
+        if store.placement.home(number) != root.number and _is_moving(store, number, going):
             return Step(Needs.PATIENCE, reason=ON_ITS_WAY)
     others = store.index.replicas(number)
     good = {each for each, record in others if record.state is ReplicaState.CURRENT and _is_safe(store, each)}
@@ -177,15 +179,42 @@ def step(
     pending = [each for each, record in others if _is_pending(store, number, each, record) and each not in avoid]
     if any(_is_safe(store, each) for each in pending):
         return Step(Needs.PATIENCE)
-    holding = replicas.roots_of(store, number) | {each for each, _ in others} | {root.number}
-    devices = {root.device} | {store.roots[each].device for each in good}
-    chosen = chooser.choose(inode, devices, {*holding, *avoid})
-    if chosen is not None:
-        return Step(Needs.COPY, chosen)
+    on_to = _on_to(store, inode, root, chooser, good, avoid)
+    if on_to is not None:
+        return on_to
     if good:
         return Step(Needs.NOTHING)  # fewer copies than it should have, but it does not hang on this one
+    return Step(Needs.HELP, reason=_held_by(store, inode, root, avoid) or chooser.lack)
+
+
+def _on_to(
+    store: Store, inode: Inode, root: Driver, chooser: Chooser, good: set[RootNo], avoid: Collection[RootNo]
+) -> Step | None:
+    """Where a file, or a copy of it, can go: one that is not on its way to its home goes there, if that takes it."""
+    number, home = inode.number, store.placement.home(inode.number)
+    devices = {root.device} | {store.roots[each].device for each in good}
+    holding = {root.number, *(each for each, _ in store.index.replicas(number))}
+    if home is not None and _is_stranded(store, number, root.number):
+        chosen = chooser.choose(inode, devices, store.roots.keys() - {home})
+        if chosen is not None:
+            return Step(Needs.MOVE, chosen)
+    chosen = chooser.choose(inode, devices, {*replicas.roots_of(store, number), *holding, *avoid})
+    return Step(Needs.COPY, chosen) if chosen is not None else None
+
+
+def _is_stranded(store: Store, number: InodeNo, root: RootNo) -> bool:
+    """Whether a file has its place on a root, its home on another, and no move that brings it there."""
+    is_placed = store.index.replica(number, root) is None
+    return is_placed and store.placement.home(number) != root and moving.open_above(store, number) is None
+
+
+def _held_by(store: Store, inode: Inode, root: Driver, avoid: Collection[RootNo]) -> str:
+    """What keeps a file on a root for which there may be room elsewhere; "" when nothing is known."""
+    number = inode.number
     reasons = [store.troubles[number, each] for each in avoid if (number, each) in store.troubles]
-    return Step(Needs.HELP, reason=reasons[-1] if reasons else chooser.lack)
+    if store.placement.home(number) != root.number:
+        reasons = [move.reason for move in store.index.open_moves_of(number)] + reasons
+    return reasons[-1] if reasons else ""
 
 
 def _is_safe(store: Store, root: RootNo) -> bool:
@@ -197,15 +226,15 @@ def _is_pending(store: Store, number: InodeNo, root: RootNo, record: Replica) ->
     return record.state is not ReplicaState.CURRENT and (number, root) not in store.troubles
 
 
-def _is_moving(store: Store, number: InodeNo, moving: Collection[InodeNo]) -> bool:
+def _is_moving(store: Store, number: InodeNo, going: Collection[InodeNo]) -> bool:
     """Whether a file, or a directory above it, is the object of one of these moves."""
-    return bool(moving) and (number in moving or any(each in moving for each in walking.above(store, number)))
+    return bool(going) and (number in going or any(each in going for each in walking.above(store, number)))
 
 
 def going_on(store: Store) -> set[InodeNo]:
     """The objects of the moves that go on by themselves."""
-    moving = store.index.moves(open_only=True)
-    return {move.inode for move in moving if move.state is not MoveState.WAITING or move.reason in moves.PASSING}
+    open_moves = store.index.moves(open_only=True)
+    return {move.inode for move in open_moves if move.state is not MoveState.WAITING or move.reason in moves.PASSING}
 
 
 async def is_whole(store: Store, inode: Inode, root: RootNo) -> bool:
@@ -275,7 +304,7 @@ class Plan(NamedTuple):
     """What draining a root would do, as things are now.
 
     Attributes:
-        targets: by root, how many files of how many bytes would be copied there.
+        targets: by root, how many files of how many bytes would be copied, or go home, there.
         ready: files that have a good copy elsewhere already, and their bytes.
         held: what cannot leave, by path, and why; the first of them.
         held_files, held_bytes: of all that cannot.
@@ -292,7 +321,7 @@ class Plan(NamedTuple):
 
 async def plan(store: Store, root: Driver, to: tuple[RootNo, ...]) -> Plan:
     """Work out what draining `root` would do; nothing is changed, and no disk is listed that was not before."""
-    chooser, moving = Chooser(store, to), going_on(store)
+    chooser, going = Chooser(store, to), going_on(store)
     targets: dict[RootNo, tuple[int, int]] = {}
     ready, held_files, held_bytes = (0, 0), 0, 0
     held: dict[bytes, str] = {}
@@ -301,8 +330,8 @@ async def plan(store: Store, root: Driver, to: tuple[RootNo, ...]) -> Plan:
         if not is_on(store, inode, root.number):
             stays += _stays(store, inode, root.number)
             continue
-        each = step(store, inode, root, chooser, moving, ())
-        if each.needs is Needs.COPY and each.root is not None:
+        each = step(store, inode, root, chooser, going, ())
+        if each.root is not None:
             files, size = targets.get(each.root, (0, 0))
             targets[each.root] = files + 1, size + inode.size
         elif not each.reason:

@@ -237,6 +237,11 @@ SCENARIOS: Final[dict[str, list[Step]]] = {
         unlink(f"{HOT}/d/a"), append(f"{HOT}/d/b", b"more"), rename(f"{HOT}/c", f"{COLD}/c"), rest,
         stop_draining("hot"), rename(f"{HOT}/d/new", f"{HOT}/new"), rest, unlink(f"{HOT}/d/b"), rest,
     ],
+    "a root emptied of what goes home": [
+        touch(f"{WARM}/a"), append(f"{WARM}/a", b"first"), link(f"{WARM}/a", f"{WARM}/b"), rest,
+        replicate(f"{WARM}/a", "hot"), rest, drop(f"{WARM}/a", "warm"), drain("hot"), rest,
+        append(f"{WARM}/b", b"more"), rest, unlink(f"{WARM}/a"), rest,
+    ],
 }  # fmt: skip
 
 

@@ -271,3 +271,23 @@ def test_a_drained_disk_that_is_let_go_of_is_used_again_when_the_drain_is_ended(
             disk.put_in()
             eventually(lambda: state(store)["state"] == "online", "it is in use again")
             assert file.with_name("b").read_bytes() == b"b"
+
+
+def test_a_file_that_was_dropped_at_home_goes_home_again(lab: tuple[Mounted, Path]) -> None:
+    store, disk = lab
+    top = store.resources / "cold"
+    (top / "d").mkdir()
+    contents = {name: name.encode() * 1000 for name in ("a", "d/b", "d/c")}
+    for name, content in contents.items():
+        (top / name).write_bytes(content)
+    store.wait()
+    before = look(top)
+    store.cli("replicate", top, "--to", "hot", "--wait")
+    store.cli("drop", top, "--from", "cold")
+    assert {store.where(top / name)[0]["root"] for name in contents} == {"hot"}
+    done = store.json("drain", "hot", "--to", "cold", "--wait")
+    assert done["drain"]["state"] == "drained"
+    assert bytes_below(disk / "root") == []
+    assert {(each["root"], each["role"]) for name in contents for each in store.where(top / name)} == {("cold", "home")}
+    assert {name: (top / name).read_bytes() for name in contents} == contents
+    assert look(top) == before

@@ -1,8 +1,9 @@
-"""The drainer as it runs beside the replicator: it needs no help, and does not go on when it is not wanted."""
+"""The drainer as it runs beside replicator and mover: it needs no help, and does not go on when it is not wanted."""
 
 from __future__ import annotations
 
 import contextlib
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 
 from fusestore.core.moves import BUG
 from fusestore.core.ports import Space
+from fusestore.jobs import drainer
 from fusestore.jobs.scrubber import Scrubber
 from fusestore.model import Outside
 from fusestore.service import dropping, emptying, replicating
@@ -52,6 +54,7 @@ async def running(opened: Opened) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(opened.replicator.run)
         nursery.start_soon(opened.drainer.run)
+        nursery.start_soon(opened.mover.run)
         yield
         nursery.cancel_scope.cancel()
 
@@ -154,6 +157,32 @@ def test_nothing_is_wanted_any_more_once_it_is_stopped(opened: Opened) -> None:
         assert [opened.replicas(f"{HOT}/f{number}") for number in range(20)] == [{}] * 20
 
     go(main)
+
+
+def test_files_that_were_dropped_at_home_go_home_again_some_at_a_time(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drainer, "MOVES_AT_ONCE", 3)
+    with by_hand():
+        opened.replicate(HOT, "cold")
+        opened.rest()
+        opened.drop(HOT, "hot")
+    assert places(opened) == {"cold"}
+    cold = root(opened, "cold")
+
+    async def main() -> None:
+        async with running(opened):
+            opened.drain("cold", "hot")
+            await until(lambda: opened.store.drains[cold.number].finished_ns)
+
+    go(main)
+    assert places(opened) == {"hot"}
+    kinds = [event.kind for event in opened.store.index.events(0, 10_000)]
+    open_moves = list(accumulate((kind == "move-queued") - (kind == "moved") for kind in kinds))
+    assert (max(open_moves), open_moves[-1]) == (3, 0)
+    with by_hand():
+        opened.settle()
+        opened.assert_at_home()
 
 
 @pytest.mark.parametrize("what", ["emptying.step", "dropping.drop_file"])

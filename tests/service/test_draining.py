@@ -184,6 +184,74 @@ def test_a_further_drain_without_to_keeps_the_roots_it_goes_to(opened: Opened) -
     assert state(opened)["to"] == ["main"]
 
 
+@pytest.fixture
+def away(opened: Opened) -> Opened:
+    """warm/w, whose place is a copy on hot since the one on warm was dropped."""
+    opened.write(f"{WARM}/w", b"away from home")
+    opened.settle()
+    opened.replicate(f"{WARM}/w", "hot")
+    opened.rest()
+    opened.drop(f"{WARM}/w", "warm")
+    assert opened.root_of(f"{WARM}/w") == "hot"
+    return opened
+
+
+@pytest.mark.parametrize("to", [(), ("warm",), ("cold", "warm")])
+def test_a_file_that_was_dropped_at_home_goes_home_again(away: Opened, to: tuple[str, ...]) -> None:
+    before = away.snapshot()
+    away.drain("hot", *to)
+    away.rest()
+    away.rest()
+    assert state(away)["state"] == "drained"
+    assert (files_on(away, "hot"), away.on_disk("warm")) == ([], {"w": b"away from home"})
+    assert away.snapshot() == before
+    assert away.replicas(f"{WARM}/w") == {}
+    away.assert_at_home()
+
+
+def test_a_file_that_was_dropped_at_home_goes_where_it_may_and_can(
+    away: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away.drain("hot", "cold")
+    away.rest()
+    assert state(away)["state"] == "drained"
+    assert away.root_of(f"{WARM}/w") == "cold"
+    away.drain("cold", "warm", "main")
+    warm = root(away, "warm")
+    with monkeypatch.context() as patch:
+        patch.setattr(warm, "space", lambda: Space(total=1 << 30, free=5, available=5, files=9, files_free=9))
+        away.rest()
+    assert state(away, "cold")["state"] == "drained"
+    assert away.root_of(f"{WARM}/w") == "main"
+    away.drain("warm")
+    away.drain("main")
+    assert list(finish(emptying.plan(away.store, root(away, "main"), ())).held.values()) == [emptying.NO_ROOT]
+
+
+def test_the_plan_says_that_a_file_goes_home_again(away: Opened) -> None:
+    warm = root(away, "warm")
+    plan = finish(emptying.plan(away.store, root(away, "hot"), ()))
+    assert (plan.targets, plan.held) == ({warm.number: (1, 14)}, {})
+    assert not away.store.index.has_open_moves()
+
+
+def test_what_keeps_a_file_from_going_home_again_is_told(away: Opened) -> None:
+    (away.disks["warm"] / "w").write_bytes(b"somebody's")
+    away.drain("hot", "warm")
+    away.empty()
+    for _ in range(20):
+        away.step()
+    away.empty()
+    assert "is in the way" in str(state(away)["held"])
+    assert (away.disks["warm"] / "w").read_bytes() == b"somebody's"
+    assert away.read(f"{WARM}/w") == b"away from home"
+    (away.disks["warm"] / "w").unlink()
+    away.rest()
+    assert state(away)["state"] == "drained"
+    assert away.on_disk("warm") == {"w": b"away from home"}
+    away.assert_at_home()
+
+
 def test_without_room_it_waits_and_says_so_and_goes_on_when_there_is(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
