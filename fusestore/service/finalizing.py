@@ -71,7 +71,7 @@ def take(store: Store, number: InodeNo) -> Unsettled | None:
 def _is_written_since(passing: InPassing, seen: Seen) -> bool:
     """Whether somebody else has written a content after its last writer here had closed it."""
     watched = seen.driver is not None and seen.driver.outside is Outside.WRITERS
-    return watched and seen.driver is passing.driver and seen.inode.mtime_ns != passing.mtime_ns
+    return watched and seen.driver is passing.driver and passing.mtime_ns not in (0, seen.inode.mtime_ns)
 
 
 def _stamp(seen: Seen) -> FileStamp:

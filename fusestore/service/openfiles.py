@@ -29,7 +29,7 @@ class InPassing(NamedTuple):
 
     digest: bytes  # taken while it was written; b"" if it was not written in order
     size: int
-    mtime_ns: int  # by our own doing; another one shows that somebody else has written since
+    mtime_ns: int  # by our own doing; another one shows that somebody else has written since; 0: not known
     driver: Driver  # where it was written, wherever it lies now
     failures: int  # failed syncs there when the writing began
     synced: bool  # its writer has had all of it made durable, before any of them
