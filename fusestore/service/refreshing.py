@@ -137,7 +137,10 @@ async def _vanish_all(store: Store, directory: InodeNo, found: set[bytes], unsee
         return False
     for position, (spot, number) in enumerate(missing, 1):
         if store.index.dentry(directory, spot.name) == number and _is_missing(store, spot, number, unseen):
-            adopting.vanish(store, directory, spot.name, number)
+            try:
+                adopting.vanish(store, directory, spot.name, number)
+            except (OSError, IndexFull):  # it stays, and there is no room to make it again
+                unseen.add(spot.name)
         if position % CHUNK == 0:
             await trio.lowlevel.checkpoint()
     return True

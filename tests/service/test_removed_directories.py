@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from typing import TYPE_CHECKING
 
 import pytest
+
+from fusestore.roots.local import LocalRoot
 
 if TYPE_CHECKING:
     from tests.support.opened import Opened
@@ -85,6 +89,26 @@ def test_one_that_they_have_renamed_takes_all_along(shared: Opened, is_open: boo
     assert not shared.exists(f"{COLD}/d")
     assert shared.read(f"{COLD}/e/file") == b"content"
     assert shared.find(f"{COLD}/e") == number
+
+
+def test_it_stays_also_when_there_is_no_room_to_make_it_again(shared: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared.mkdir(f"{COLD}/d")
+    shared.write(f"{COLD}/e", b"x")
+    shared.write(f"{HOT}/file", b"content")
+    shared.settle()
+    shared.rename(f"{HOT}/file", f"{COLD}/d/file")
+    (shared.disks["cold"] / "d").rmdir()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalRoot, "mkdir", full)
+        assert shared.names(COLD) == ["d", "e"]
+        with pytest.raises(OSError, match="No space"):
+            shared.find(f"{COLD}/d")
+    assert shared.read(f"{COLD}/d/file") == b"content"
+    shared.rest()
 
 
 def test_a_file_keeps_its_further_name_there(shared: Opened) -> None:
