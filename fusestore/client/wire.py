@@ -26,12 +26,11 @@ PING: Final = encode_request(Request("alive", "dispatcher", "ping", None))
 FACTS: Final = ("code", "text", "hint", "errno", "path")  # of an error; a newer daemon may tell more
 FENCE: Final = "fence"  # the kind of what is no event: none up to its seq is still to come
 
+OF_A_SYNC: Final = ("present", "gone")  # kinds
+MANIFEST_MAX: Final = 1000  # entries in one request
+
 Event = dict[str, Any]  # the broadcast's data with its operation, seq and epoch
 Progress = Callable[[int, int, str], None]  # done, total, unit
-
-
-MANIFEST_MAX: Final = 1000  # entries in one request
-OF_A_SYNC: Final = ("present", "gone")  # kinds
 
 
 def manifest(known: Mapping[str, int]) -> Iterator[tuple[dict[str, int], bool]]:

@@ -133,6 +133,10 @@ def _outcome(reply: bytes) -> str:
     return "cancelled" if error["code"] == CANCELLED else "failed"
 
 
+def _deals_with(peer: Owner, role: Role, job: Job) -> bool:
+    return role >= Role.OPERATOR or job.peer.uid == peer.uid
+
+
 class Jobs:
     """Every long request of the daemon, the oldest first.
 
@@ -146,11 +150,12 @@ class Jobs:
 
     def of(self, peer: Owner, role: Role) -> list[Job]:
         """Those that a peer deals with."""
-        return [job for job in self._jobs.values() if role >= Role.OPERATOR or job.peer.uid == peer.uid]
+        return [job for job in self._jobs.values() if _deals_with(peer, role, job)]
 
-    def get(self, id: str) -> Job | None:
-        """One by its id."""
-        return self._jobs.get(id)
+    def get(self, id: str, peer: Owner, role: Role) -> Job | None:
+        """One of them by its id."""
+        job = self._jobs.get(id)
+        return job if job is not None and _deals_with(peer, role, job) else None
 
     def add(self, job: Job) -> None:
         """Know of an ordinary one from now on, so that it can be cancelled before it has had its turn; see `forget`."""
@@ -201,8 +206,8 @@ class CancelWhat(Arguments):
 
 
 def _known(call: Call, id: str) -> Job:
-    job = call.jobs.get(id)
-    if job is not None and (call.role >= Role.OPERATOR or job.peer.uid == call.peer.uid):
+    job = call.jobs.get(id, call.peer, call.role)
+    if job is not None:
         return job
     hint = "`jobs.list` has those there are; what is long over is forgotten, and the daemon's end ends them all"
     raise ControlError("not_found", f"there is no job {id!r} of yours", hint, errno=errno.ENOENT)

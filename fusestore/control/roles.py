@@ -74,15 +74,19 @@ def group_id(name: str, key: str) -> int:
         UsageError: there is none.
     """
     try:
-        return int(name) if name.isascii() and name.isdecimal() else grp.getgrnam(name).gr_gid
+        return int(name) if _is_number(name) else grp.getgrnam(name).gr_gid
     except KeyError:
         raise UsageError(f"control.{key}: there is no group {name!r} on this machine") from None
 
 
 def _user_id(name: str, key: str) -> int:
     try:
-        return int(name) if name.isascii() and name.isdecimal() else pwd.getpwnam(name).pw_uid
+        return int(name) if _is_number(name) else pwd.getpwnam(name).pw_uid
     except KeyError:
         raise UsageError(
             f"control.{key}: there is no user {name!r} on this machine; a group is written {_GROUP_MARK}{name}"
         ) from None
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from uuid_utils import uuid7
 
 from fusestore.core.reconcile import Verdict, compare
-from fusestore.errors import Covered, Gone, IndexFault, NotFound, RootOffline
+from fusestore.errors import Gone, IndexFault, NotFound, RootOffline
 from fusestore.model import (
     CONTROL_NAME,
     NAME_MAX,
@@ -30,7 +30,6 @@ from fusestore.model import (
 )
 from fusestore.roots import identity
 from fusestore.service import doubting, draining, keeping, outlasting, replicas, restoring, walking
-from fusestore.service.places import At, is_object
 
 if TYPE_CHECKING:
     import os
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
 
     from fusestore.core.ports import Driver
     from fusestore.index.batch import Batch
+    from fusestore.service.places import At
     from fusestore.service.store import Store
 
 SECOND_NS: Final = 1_000_000_000
@@ -128,7 +128,9 @@ def _known(store: Store, driver: Driver, backing: Backing) -> Inode | None:
         if root.device != driver.device or root is driver:
             continue
         number = store.index.by_backing(Backing(root.number, backing.st_ino, backing.btime_ns))
-        if number is None or any(_still_there(store, spot, number, backing) for spot in store.placement.spots(number)):
+        if number is None or any(
+            store.places.still_has(spot, number, backing) for spot in store.placement.spots(number)
+        ):
             continue  # linked into two roots outside: two inodes, because a hard link cannot join roots here
         return store.inode(number)
     return None
@@ -155,9 +157,9 @@ def _recognise(
     lost = []
     for name in names:
         spot = Spot(at.driver.number, *name)
-        if (row is None or spot in row) and not _still_there(store, spot, number, backing):
+        if (row is None or spot in row) and not store.places.still_has(spot, number, backing):
             lost.append(name)
-    spots = tuple(spot for spot in row or () if _still_there(store, spot, number, backing))
+    spots = tuple(spot for spot in row or () if store.places.still_has(spot, number, backing))
     # Nothing is added to the batch before all has been looked at: looking may fail.
     for name in lost:
         batch.unlink(*name, number)
@@ -203,16 +205,6 @@ def _bring_along(store: Store, batch: Batch, inode: Inode, driver: Driver) -> No
 
 def _word(cause: Cause) -> str:
     return POWER if cause is Cause.RECOVER else "outside"
-
-
-def _still_there(store: Store, spot: Spot, number: InodeNo, backing: Backing) -> bool:
-    try:
-        at = store.places.at(spot, number)
-        return is_object(at, backing)
-    except Covered:
-        return True  # as far as anybody can tell
-    except (FileNotFoundError, NotADirectoryError, NotFound):
-        return False
 
 
 def blame(store: Store, driver: Driver, known_ns: int, seen_ns: int) -> Cause:
@@ -363,7 +355,7 @@ def vanish_missing(store: Store, inode: Inode, driver: Driver) -> bool:
     is_gone = True
     for parent, name in store.index.parents(inode.number):
         spot = Spot(driver.number, parent, name)
-        if inode.backing is None or not _still_there(store, spot, inode.number, inode.backing):
+        if inode.backing is None or not store.places.still_has(spot, inode.number, inode.backing):
             doubting.check(store, driver, [inode.number])
             is_gone = vanish(store, parent, name, inode.number) and is_gone
     return is_gone

@@ -11,7 +11,7 @@ import stat
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from fusestore.errors import NotFound, ReplicaError, RootOffline
+from fusestore.errors import RootOffline
 from fusestore.model import Cause, Operation
 from fusestore.roots import identity
 from fusestore.service import walking
@@ -41,9 +41,10 @@ def keep(store: Store, inode: Inode) -> bool:
     for each in walking.below(store, number):
         if each.is_dir:
             store.places.forget(each.number)  # what is open of it is gone
-    old_path = store.path(number) or b""
+    path = old_path = store.path(number) or b""
     batch = store.batch(grows=True)
-    if not _is_directory(at):
+    is_renamed = not _is_directory(at)
+    if is_renamed:
         if store.index.placement(number) is not None:
             return False
         parent, name = store.index.parents(number)[0]
@@ -51,21 +52,18 @@ def keep(store: Store, inode: Inode) -> bool:
         batch.unlink(parent, name, number)
         batch.link(parent, at.name, number)
         batch.then(partial(store.directory_changed, number))
-        new_path = store.join(parent, at.name)
-    else:
-        new_path = old_path
+        path = store.join(parent, at.name) or b""
     if not _is_made(at, inode):
         return False
     inode.backing = at.driver.backing(at.directory, at.name)
     identity.write(at.driver, at.directory, at.name, identity.Label(inode.id, number, at.driver.uuid, inode.backing))
     batch.put_inode(inode)
-    is_renamed = new_path != old_path
     store.event(
         batch,
         inode,
         Operation.MOVE if is_renamed else Operation.UPDATE,
         "renamed" if is_renamed else "attributes",
-        path=new_path,
+        path=path,
         root=at.driver.name,
         old_path=old_path if is_renamed else b"",
         cause=Cause.OUTSIDE,
@@ -112,13 +110,10 @@ def _has_some(store: Store, directory: InodeNo) -> bool:
 
 
 def _lies_elsewhere(store: Store, inode: Inode) -> bool:
-    for spot in store.index.placement(inode.number) or ():
-        try:
-            at = store.places.at(spot, inode.number)
-            if inode.backing is None or spot.by_id or is_object(at, inode.backing):
-                return True
-        except RootOffline:
-            return True
-        except (OSError, NotFound, ReplicaError):
-            continue
-    return False
+    spots, backing = store.index.placement(inode.number) or (), inode.backing
+    try:
+        return any(
+            spot.by_id or backing is None or store.places.still_has(spot, inode.number, backing) for spot in spots
+        )
+    except RootOffline:
+        return True

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from fusestore.errors import NotFound, ReplicaError, RootOffline
+from fusestore.errors import Covered, NotFound, ReplicaError, RootOffline
 from fusestore.model import Layout
 
 if TYPE_CHECKING:
@@ -115,6 +115,19 @@ class Places:
             with suppress(OSError, NotFound, ReplicaError):
                 driver, directory = self.directory(number, root)
                 driver.utime(directory, b".", seen.st_atime_ns, seen.st_mtime_ns)
+
+    def still_has(self, spot: Spot, number: InodeNo, backing: Backing) -> bool:
+        """Whether the object of an inode still lies at a spot, as far as anybody can tell.
+
+        Raises:
+            RootOffline; OSError as the disk says.
+        """
+        try:
+            return is_object(self.at(spot, number), backing)
+        except Covered:
+            return True
+        except (FileNotFoundError, NotADirectoryError, NotFound):
+            return False
 
     def is_open(self, number: InodeNo, driver: Driver) -> bool:
         """Whether a descriptor of this directory is open, which keeps its inode number from another."""

@@ -96,6 +96,13 @@ def asked_of(opened: Opened) -> Queries:
     return asked
 
 
+def known_of(opened: Opened, wanted: Filter) -> dict[str, int]:
+    """What whoever has just read a snapshot knows."""
+    opened.store.index.commit()
+    with closing(Presence(opened.store, wanted.paths)) as there:
+        return {each["id"]: there.seq for each in there if wanted.shows(each)}
+
+
 def differing(opened: Opened, wanted: Filter, manifest: dict[str, int]) -> list[dict[str, Any]]:
     """What `events.sync` tells whoever knows this."""
     asked = asked_of(opened)
@@ -115,9 +122,7 @@ def test_what_differs_tells_that_a_directory_above_what_is_asked_for_has_another
     opened.write(f"{HOT}/t/u/b", b"x")
     opened.settle()
     wanted = Filter(paths=(f"{HOT}/t/u",))
-    opened.store.index.commit()
-    with closing(Presence(opened.store, wanted.paths)) as there:
-        manifest = {each["id"]: there.seq for each in there if wanted.shows(each)}
+    manifest = known_of(opened, wanted)
     assert len(manifest) == 2  # u, and b in it
     since = opened.store.index.last_seq
     opened.rename(f"{HOT}/t", f"{HOT}/elsewhere")
@@ -132,9 +137,7 @@ def test_what_differs_tells_a_further_name_that_has_come_below_what_is_asked_for
     opened.link(f"{HOT}/p/f", f"{HOT}/q/g")
     opened.settle()
     wanted = Filter(paths=(f"{HOT}/p",))
-    opened.store.index.commit()
-    with closing(Presence(opened.store, wanted.paths)) as there:
-        manifest = {each["id"]: there.seq for each in there if wanted.shows(each)}
+    manifest = known_of(opened, wanted)
     opened.rename(f"{HOT}/q", f"{HOT}/p/q")
     told = differing(opened, wanted, manifest)
     assert f"{HOT}/p/q/g" in {path for line in told for path in line["data"].get("paths", ())}

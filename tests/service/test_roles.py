@@ -64,16 +64,21 @@ for method in {["dispatcher.hello", *CALLS.values()]}:
 """
 
 
+async def as_nobody(path: Path, count: int) -> list[trio.SocketStream]:
+    """Connections of the user nobody."""
+    os.seteuid(65534)
+    try:
+        return [await trio.open_unix_socket(path) for _ in range(count)]
+    finally:
+        os.seteuid(0)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 async def test_roles_that_change_count_for_those_who_are_connected(nursery: trio.Nursery) -> None:
     queries, path = FakeQueries(), Path("/tmp") / f"fusestore-test-{os.getpid()}.sock"
     wide = msgspec.convert({"mode": "0666", "operators": ["nobody"]}, Control)
     connections = await nursery.start(partial(serve, control=wide), path, queries)
-    os.seteuid(65534)
-    try:
-        stream, other = await trio.open_unix_socket(path), await trio.open_unix_socket(path)
-    finally:
-        os.seteuid(0)
+    stream, other = await as_nobody(path, 2)
     async with stream, other:
         peer, watcher = Peer(stream), Peer(other)
         assert (await peer.ask("dispatcher.hello"))["data"]["role"] == "operator"
@@ -99,11 +104,7 @@ async def test_who_has_lost_its_role_is_not_fed_though_it_had_just_begun_to_list
     queries, path = FakeQueries(), Path("/tmp") / f"fusestore-test-{os.getpid()}.sock"
     wide = msgspec.convert({"mode": "0666", "operators": ["nobody"]}, Control)
     connections = await nursery.start(partial(serve, control=wide), path, queries)
-    os.seteuid(65534)
-    try:
-        stream = await trio.open_unix_socket(path)
-    finally:
-        os.seteuid(0)
+    (stream,) = await as_nobody(path, 1)
     async with stream:
         peer = Peer(stream)
         await peer.send(*await more_than_the_kernel_holds(peer))
